@@ -1,1 +1,1 @@
-
+//! The contract that every adapter signs, and what tests of the whole share.

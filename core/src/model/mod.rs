@@ -1,0 +1,10 @@
+//! The things the product is about, and their rules. Pure: no clock, no chance, no I/O.
+
+pub mod chat;
+pub mod installation;
+pub mod password;
+pub mod secret;
+pub mod session;
+pub mod text;
+pub mod user;
+pub mod workspace;

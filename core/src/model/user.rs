@@ -1,0 +1,134 @@
+//! People with an account.
+
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::change::Version;
+use crate::error::Violation;
+use crate::id::UserId;
+use crate::model::password::PasswordHash;
+use crate::time::Timestamp;
+
+/// An email address in the one form in which it is stored and compared: trimmed, NFC, lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Email(String);
+
+impl Email {
+    /// Takes an address as somebody typed it.
+    ///
+    /// # Errors
+    /// A violation of `field` unless it is `local@domain` of at most 254 bytes (RFC 5321, section 4.5.3.1.3).
+    pub fn parse(field: &str, text: &str) -> Result<Self, Violation> {
+        if text.len() > 1024 {
+            return Err(Violation::new(field, "must have at most 254 bytes"));
+        }
+        let canonical: String = text.trim().nfc().collect::<String>().to_lowercase().nfc().collect();
+        if canonical.len() > 254 {
+            return Err(Violation::new(field, "must have at most 254 bytes"));
+        }
+        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';' | '"' | '\\');
+        match canonical.split_once('@') {
+            Some((local, domain))
+                if !local.is_empty()
+                    && !domain.is_empty()
+                    && !domain.contains('@')
+                    && !domain.starts_with('.')
+                    && !domain.ends_with('.')
+                    && !canonical.contains(odd) =>
+            {
+                Ok(Self(canonical))
+            }
+            _ => Err(Violation::new(field, "must be an email address")),
+        }
+    }
+
+    /// Takes an address that was parsed before, as the database has it.
+    #[must_use]
+    pub const fn stored(canonical: String) -> Self {
+        Self(canonical)
+    }
+
+    /// The canonical address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands before the `@`.
+    #[must_use]
+    pub fn local_part(&self) -> &str {
+        self.0.split('@').next().unwrap_or_default()
+    }
+}
+
+/// What somebody may do with the installation as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GlobalRole {
+    /// Works in workspaces.
+    User,
+    /// Also manages accounts. No key to other people's workspaces.
+    Admin,
+}
+
+/// A person with an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Which one.
+    pub id: UserId,
+    /// Unique among all users.
+    pub email: Email,
+    /// How others see them.
+    pub name: String,
+    /// The installation-wide role.
+    pub role: GlobalRole,
+    /// Whether they may sign in.
+    pub is_active: bool,
+    /// Nothing but a change of the password is open to them while this stands.
+    pub must_change_password: bool,
+    /// Their password.
+    pub password: PasswordHash,
+    /// Sessions of an earlier epoch are dead: raising it signs the user out everywhere.
+    pub credentials_epoch: u64,
+    /// When the account was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// For guarded changes.
+    pub version: Version,
+}
+
+/// A user as others see them beside what they wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// Which user.
+    pub id: UserId,
+    /// Their name.
+    pub name: String,
+}
+
+impl From<&User> for Author {
+    fn from(user: &User) -> Self {
+        Self { id: user.id, name: user.name.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // R11
+    #[test]
+    fn one_person_has_one_address() {
+        let canonical = Email::parse("email", "josé@example.com").unwrap();
+        for same in [" JOSÉ@Example.COM ", "jose\u{301}@example.com", "JOSE\u{301}@EXAMPLE.com\n"] {
+            assert_eq!(Email::parse("email", same).as_ref(), Ok(&canonical), "{same:?}");
+        }
+        assert_ne!(Email::parse("email", "jose@example.com").unwrap(), canonical);
+    }
+
+    #[test]
+    fn refuses_what_is_no_address() {
+        for bad in ["", "a", "@b", "a@", "a@@b", "a b@c.d", "a@b\u{0}c", "a@.b", &format!("{}@b.c", "a".repeat(252))] {
+            assert!(Email::parse("email", bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The database, by what is asked of it.
+
+use async_trait::async_trait;
+
+use super::Result;
+use crate::change::{Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent};
+use crate::id::{ChatId, InstanceId, MessageId, SessionId, UserId, WorkspaceId};
+use crate::model::chat::{Chat, Message, RunningReply, Seq};
+use crate::model::installation::Installation;
+use crate::model::session::Session;
+use crate::model::user::{Email, User};
+use crate::model::workspace::{Joined, Membership};
+use crate::page::{ActivityKey, Limit, Page, PageRequest};
+
+/// Users, and the installation they belong to.
+///
+/// # Contract
+/// - finds a user by id and by email
+/// - compares emails byte by byte
+/// - finds the installation once it is set up
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait UserRepository: Send + Sync {
+    /// The user of this id.
+    async fn user(&self, id: UserId) -> Result<Option<User>>;
+
+    /// The user of this address. Addresses are canonical already: they are compared byte by byte.
+    async fn user_by_email(&self, email: &Email) -> Result<Option<User>>;
+
+    /// The installation, once it is set up.
+    async fn installation(&self) -> Result<Option<Installation>>;
+}
+
+/// Sessions.
+///
+/// # Contract
+/// - finds a session together with its user
+/// - tells which of many sessions stand
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait SessionRepository: Send + Sync {
+    /// The session of this id and its user, in one look-up by key.
+    async fn session(&self, id: SessionId) -> Result<Option<(Session, User)>>;
+
+    /// Those of these sessions that exist, with their users, in any order; for checking many open streams at once.
+    async fn sessions(&self, ids: &[SessionId]) -> Result<Vec<(Session, User)>>;
+}
+
+/// Workspaces and their members.
+///
+/// # Contract
+/// - finds a workspace for its members only
+/// - lists the workspaces of a user newest first without repeats
+/// - tells which of many memberships stand
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait WorkspaceRepository: Send + Sync {
+    /// The workspace as this user sees it; none where they are no member.
+    async fn joined(&self, workspace: WorkspaceId, user: UserId) -> Result<Option<Joined>>;
+
+    /// The user's membership alone.
+    async fn membership(&self, workspace: WorkspaceId, user: UserId) -> Result<Option<Membership>>;
+
+    /// Those of these memberships that exist, in any order; for checking many open streams at once.
+    async fn memberships(&self, of: &[(WorkspaceId, UserId)]) -> Result<Vec<Membership>>;
+
+    /// The workspaces that the user is a member of, newest first.
+    async fn workspaces_of(&self, user: UserId, page: PageRequest<WorkspaceId>) -> Result<Page<Joined, WorkspaceId>>;
+}
+
+/// Which chats of a workspace are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChatFilter {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// Who asks: private chats of others are left out.
+    pub viewer: UserId,
+    /// Those put away, or those not.
+    pub archived: bool,
+    /// Only those that the viewer made.
+    pub mine: bool,
+}
+
+/// The way through a chat's messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest first.
+    Ascending,
+    /// Newest first.
+    #[default]
+    Descending,
+}
+
+/// Chats and messages.
+///
+/// # Contract
+/// - finds a chat in its own workspace only
+/// - lists chats most recently active first without repeats
+/// - hides private chats from everybody but their creator
+/// - pages messages by number in both orders
+/// - finds a message in its own chat only
+/// - returns text byte for byte
+/// - shows the authors' present names
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait ChatRepository: Send + Sync {
+    /// The chat of this id in this workspace, whoever may see it.
+    async fn chat(&self, workspace: WorkspaceId, id: ChatId) -> Result<Option<Chat>>;
+
+    /// Chats, most recently active first.
+    async fn chats(&self, filter: ChatFilter, page: PageRequest<ActivityKey>) -> Result<Page<Chat, ActivityKey>>;
+
+    /// The message of this id in this chat.
+    async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>>;
+
+    /// Messages of all branches by their number: after it in ascending order, before it in descending order.
+    async fn messages(&self, chat: ChatId, order: Order, page: PageRequest<Seq>) -> Result<Page<Message, Seq>>;
+}
+
+/// Which part of a workspace's event log is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogBounds {
+    /// The number of the newest event that there was; zero before the first.
+    pub newest: EventNumber,
+    /// The number of the newest event that is no longer kept; zero while all are.
+    pub forgotten: EventNumber,
+}
+
+/// What happens now: the event log, the running replies, the processes.
+///
+/// # Contract
+/// - numbers the events of a workspace from one without gaps
+/// - reads the log after a number in order
+/// - tells the bounds of the log
+/// - lists the running replies of a workspace and of an instance
+/// - lists the running replies of processes that are gone
+/// - lists the processes with their beats
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait ReplyRepository: Send + Sync {
+    /// The events after this number, in order, up to a limit.
+    async fn events(&self, workspace: WorkspaceId, after: EventNumber, limit: Limit) -> Result<Vec<LoggedEvent>>;
+
+    /// Which part of the log is kept.
+    async fn log_bounds(&self, workspace: WorkspaceId) -> Result<LogBounds>;
+
+    /// The replies that run in a workspace, each with its message as last stored.
+    async fn running_in(&self, workspace: WorkspaceId) -> Result<Vec<(RunningReply, Message)>>;
+
+    /// The replies that run in the name of a process; without one, in the name of processes that are not listed any more.
+    async fn running_of(&self, instance: Option<InstanceId>) -> Result<Vec<RunningReply>>;
+
+    /// The running reply of this message.
+    async fn running(&self, message: MessageId) -> Result<Option<RunningReply>>;
+
+    /// The processes, with their last beats.
+    async fn instances(&self) -> Result<Vec<Instance>>;
+}
+
+/// The one way to write.
+///
+/// # Contract
+/// - writes all changes or none
+/// - names the change that conflicts
+/// - refuses a stale version
+/// - lets exactly one of many racing writers win a version
+/// - refuses a duplicate key and a duplicate email
+/// - refuses a row whose parent is gone
+/// - expects without writing
+/// - deletes what belongs to a deleted row
+/// - appends messages in one sequence however many write
+/// - gives an appended message the last one as its parent
+/// - refuses a parent of another chat
+/// - moves the activity of a chat with its messages
+/// - keeps what append moves when a chat is updated
+/// - adds up to a ceiling however many write
+/// - numbers events in the order of their commits
+/// - is not undone by a caller that goes away
+/// - retries deadlocks and lock timeouts by itself
+/// - checkpoints only replies that still run
+/// - never lets a checkpoint change an ended reply
+/// - tells an instance that was declared dead
+/// - keeps a stop request until the reply ends
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait UnitOfWork: Send + Sync {
+    /// Writes all of it, durably, or nothing. An answer of `Ok` outlives the loss of power.
+    ///
+    /// # Errors
+    /// `Conflict` with the place of the change; `Unavailable` when the database is away or too busy for too long.
+    async fn commit(&self, changes: Changes) -> Result<Committed>;
+
+    /// Moves the beat of a process and stores the text so far of its replies, where they still run.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Checkpointed>;
+
+    /// Brings the database to the schema that this program needs, under a lock that other processes respect. Changes nothing where that is
+    /// done already.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is away; `Corrupt` when its schema is newer than this program, or was tampered with.
+    async fn prepare(&self) -> Result<()>;
+
+    /// Returns when the database answers and has the schema that this program needs.
+    ///
+    /// # Errors
+    /// `Unavailable` when it does not.
+    async fn ping(&self) -> Result<()>;
+}
+
+/// A whole database. `Arc<dyn Store>` coerces to each of its ports.
+pub trait Store:
+    UserRepository + SessionRepository + WorkspaceRepository + ChatRepository + ReplyRepository + UnitOfWork
+{
+}
+
+impl<T> Store for T where
+    T: UserRepository + SessionRepository + WorkspaceRepository + ChatRepository + ReplyRepository + UnitOfWork
+{
+}

@@ -1,0 +1,1 @@
+//! What people do with the product, one file a subject.
