@@ -1,0 +1,340 @@
+//! Who somebody is: the first administrator, signing in, staying signed in, signing out.
+
+use std::time::Duration;
+
+use super::{Settings, Stale, deciding_again};
+use crate::change::{Changes, Version};
+use crate::error::{Checks, Conflict, Error, Forbidden, Obstacle, Unauthenticated};
+use crate::id::{SessionId, UserId};
+use crate::model::installation::Installation;
+use crate::model::password::Password;
+use crate::model::secret::Secret;
+use crate::model::session::{Device, Presented, RefreshToken, Session};
+use crate::model::text;
+use crate::model::user::{Email, GlobalRole, User};
+use crate::port::Ports;
+use crate::port::passwords::Verdict;
+use crate::port::tokens::Claims;
+use crate::time::Timestamp;
+
+/// A user who has proved who they are. Made by [`Auth::authenticate`] alone, from a token that verifies and a session that stands.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    user: User,
+    session: SessionId,
+}
+
+impl Actor {
+    /// Who.
+    #[must_use]
+    pub const fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// On which device.
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Lets administrators through, and nobody else.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn require_admin(&self) -> Result<(), Error> {
+        match self.user.role {
+            GlobalRole::Admin => Ok(()),
+            GlobalRole::User => Err(Error::Forbidden(Forbidden::Role)),
+        }
+    }
+}
+
+/// The tokens of a session.
+#[derive(Debug)]
+pub struct Tokens {
+    /// For the `Authorization` header.
+    pub access: Secret,
+    /// For `POST /auth/refresh`.
+    pub refresh: RefreshToken,
+    /// How long the access token stands.
+    pub expires_in: Duration,
+    /// How long the refresh token stands.
+    pub refresh_expires_in: Duration,
+}
+
+/// Somebody who has just signed in.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// Who.
+    pub user: User,
+    /// Their tokens.
+    pub tokens: Tokens,
+}
+
+/// What makes the first administrator.
+#[derive(Debug)]
+pub struct Setup {
+    /// Their address.
+    pub email: String,
+    /// Their name.
+    pub name: String,
+    /// Their password.
+    pub password: String,
+    /// The setup token, where the operator asks for one.
+    pub setup_token: Option<String>,
+}
+
+/// Signing in and out.
+pub struct Auth {
+    ports: Ports,
+    settings: Settings,
+}
+
+impl Auth {
+    /// Over these ports.
+    #[must_use]
+    pub const fn new(ports: Ports, settings: Settings) -> Self {
+        Self { ports, settings }
+    }
+
+    /// Makes the first administrator, once.
+    ///
+    /// # Errors
+    /// `Conflict(SetupCompleted)` ever after, also for all but one of those who try at once; `Invalid`; `Unauthenticated` without the setup
+    /// token, where one is configured.
+    pub async fn setup(&self, setup: Setup, device: Device) -> Result<SignedIn, Error> {
+        if self.ports.users.installation().await?.is_some() {
+            return Err(Error::Conflict(Obstacle::SetupCompleted));
+        }
+        if let Some(expected) = &self.settings.setup_token {
+            let hash = |text: &str| self.settings.key.mac("setup-token", &[text.as_bytes()]);
+            if hash(expected.expose()) != hash(setup.setup_token.as_deref().unwrap_or_default()) {
+                return Err(Error::Unauthenticated(Unauthenticated::Credentials));
+            }
+        }
+        let NewAccount { email, name, password } = NewAccount::check(&setup.email, setup.name, setup.password)?;
+        let password = self.ports.passwords.hash(password).await?;
+        let now = self.ports.clock.now();
+        let installation = Installation {
+            set_up_at: now,
+            encryption_key: self.settings.key.fingerprint(),
+            signing_keys: self.ports.tokens.key_id(),
+            version: Version::FIRST,
+        };
+        let user = User {
+            id: self.ports.new_id(),
+            email,
+            name,
+            role: GlobalRole::Admin,
+            is_active: true,
+            must_change_password: false,
+            password,
+            credentials_epoch: 0,
+            created_at: now,
+            updated_at: now,
+            version: Version::FIRST,
+        };
+        let (session, refresh) = self.open(&user, device, now);
+        let tokens = self.tokens(&user, &session, refresh, now)?;
+        let changes = Changes::new().insert(installation).insert(user.clone()).insert(session);
+        match self.ports.work.commit(changes).await {
+            Ok(_) => Ok(SignedIn { user, tokens }),
+            Err(failure) if failure.conflict() == Some((Conflict::Duplicate, 0)) => {
+                Err(Error::Conflict(Obstacle::SetupCompleted))
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Signs in with email and password.
+    ///
+    /// # Errors
+    /// `Unauthenticated(Credentials)`, after the same time, whether the address is unknown, the password wrong or the account inactive.
+    pub async fn login(&self, email: &str, password: String, device: Device) -> Result<SignedIn, Error> {
+        let wrong = Error::Unauthenticated(Unauthenticated::Credentials);
+        let user = match Email::parse("email", email) {
+            Ok(email) => self.ports.users.user_by_email(&email).await?,
+            Err(_) => None,
+        };
+        let Some(password) = Password::presented(password) else { return Err(wrong) };
+        let hash = user.as_ref().map(|user| user.password.clone());
+        let verdict = self.ports.passwords.verify(password.clone(), hash).await?;
+        let Some(user) = user.filter(|user| user.is_active && verdict != Verdict::Wrong) else { return Err(wrong) };
+        let now = self.ports.clock.now();
+        let (session, refresh) = self.open(&user, device, now);
+        let tokens = self.tokens(&user, &session, refresh, now)?;
+        self.ports.work.commit(Changes::new().insert(session)).await?;
+        if verdict == Verdict::RightButWeak {
+            let stronger = self.ports.passwords.hash(password).await?;
+            let strengthened = User { password: stronger, ..user.clone() };
+            match self.ports.work.commit(Changes::new().update(strengthened)).await {
+                // Somebody changed the account meanwhile: the next login does it.
+                Err(failure) if failure.conflict().is_some() => {}
+                other => drop(other?),
+            }
+        }
+        Ok(SignedIn { user, tokens })
+    }
+
+    /// Trades a refresh token for a new pair.
+    ///
+    /// # Errors
+    /// `Unauthenticated(RefreshToken)`; `Unauthenticated(RefreshTokenReused)` for a spent one, which ends the whole session.
+    pub async fn refresh(&self, token: &str) -> Result<Tokens, Error> {
+        let refused = || Error::Unauthenticated(Unauthenticated::RefreshToken);
+        let token = RefreshToken::parse(&self.settings.key, token).ok_or_else(refused)?;
+        deciding_again(|| async {
+            let (session, user) = self.ports.sessions.session(token.session).await?.ok_or_else(refused)?;
+            let now = self.ports.clock.now();
+            if !user.is_active || !session.stands(now, user.credentials_epoch) {
+                return Err(Stale::Ended(refused()));
+            }
+            let random = self.ports.random();
+            match session.present(&self.settings.key, &token, now, &self.settings.lifetimes, &random) {
+                Presented::Rotated(session, next) => {
+                    let tokens = self.tokens(&user, &session, next, now)?;
+                    self.ports.work.commit(Changes::new().update(*session)).await?;
+                    Ok(tokens)
+                }
+                Presented::Reused(session) => {
+                    self.ports.work.commit(Changes::new().update(*session)).await?;
+                    Err(Stale::Ended(Error::Unauthenticated(Unauthenticated::RefreshTokenReused)))
+                }
+                Presented::Refused => Err(Stale::Ended(refused())),
+            }
+        })
+        .await
+    }
+
+    /// Ends the caller's session.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is away.
+    pub async fn logout(&self, actor: &Actor) -> Result<(), Error> {
+        deciding_again(|| async {
+            match self.ports.sessions.session(actor.session).await? {
+                Some((session, _)) if !session.ended => {
+                    self.ports.work.commit(Changes::new().update(Session { ended: true, ..session })).await?;
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Changes the caller's own password, and ends all their other sessions.
+    ///
+    /// # Errors
+    /// `Unauthenticated(Credentials)` when the current password is wrong; `Invalid` when the new one may not be one.
+    pub async fn change_password(&self, actor: &Actor, current: String, new: String) -> Result<(), Error> {
+        let context = [actor.user.name.as_str(), actor.user.email.local_part()];
+        let new = Password::choose("new_password", new, &context)?;
+        let wrong = || Error::Unauthenticated(Unauthenticated::Credentials);
+        let current = Password::presented(current).ok_or_else(wrong)?;
+        if current.expose() == new.expose() {
+            return Err(Error::invalid("new_password", "must differ from the current password"));
+        }
+        let old = actor.user.password.clone();
+        if self.ports.passwords.verify(current, Some(old.clone())).await? == Verdict::Wrong {
+            return Err(wrong());
+        }
+        let hash = self.ports.passwords.hash(new).await?;
+        deciding_again(|| async {
+            let (session, user) = self.ports.sessions.session(actor.session).await?.ok_or_else(unknown)?;
+            if user.password != old {
+                // What was proved above is no longer the current password.
+                return Err(Stale::Ended(wrong()));
+            }
+            let epoch = user.credentials_epoch + 1;
+            let changes = Changes::new()
+                .update(User {
+                    password: hash.clone(),
+                    must_change_password: false,
+                    credentials_epoch: epoch,
+                    updated_at: self.ports.clock.now(),
+                    ..user
+                })
+                .update(Session { epoch, ..session });
+            self.ports.work.commit(changes).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Tells who carries this access token.
+    ///
+    /// # Errors
+    /// `Unauthenticated(Token)`, and `Forbidden(PasswordChangeRequired)` for those who must change their password first.
+    pub async fn authenticate(&self, token: &str) -> Result<Actor, Error> {
+        let actor = self.authenticate_for_password_change(token).await?;
+        if actor.user.must_change_password {
+            return Err(Error::Forbidden(Forbidden::PasswordChangeRequired));
+        }
+        Ok(actor)
+    }
+
+    /// Tells who carries this access token, for the few things that somebody may do who must change their password first.
+    ///
+    /// # Errors
+    /// `Unauthenticated(Token)`.
+    pub async fn authenticate_for_password_change(&self, token: &str) -> Result<Actor, Error> {
+        let now = self.ports.clock.now();
+        let claims = self.ports.tokens.verify(token, now).ok_or_else(unknown)?;
+        let (session, user) = self.ports.sessions.session(claims.session).await?.ok_or_else(unknown)?;
+        if !stands(&session, &user, claims.user, now) {
+            return Err(unknown());
+        }
+        Ok(Actor { user, session: session.id })
+    }
+
+    fn open(&self, user: &User, device: Device, now: Timestamp) -> (Session, RefreshToken) {
+        let of = (user.id, user.credentials_epoch);
+        let random = self.ports.random();
+        Session::open(&self.settings.key, self.ports.new_id(), of, device, now, &self.settings.lifetimes, &random)
+    }
+
+    fn tokens(&self, user: &User, session: &Session, refresh: RefreshToken, now: Timestamp) -> Result<Tokens, Error> {
+        let expires_in = self.settings.lifetimes.access.min(session.expires_at.since(now));
+        let access = self.ports.tokens.sign(&Claims {
+            user: user.id,
+            session: session.id,
+            role: user.role,
+            issued_at: now,
+            expires_at: now + expires_in,
+        })?;
+        Ok(Tokens { access, refresh, expires_in, refresh_expires_in: session.expires_at.since(now) })
+    }
+}
+
+fn unknown() -> Error {
+    Error::Unauthenticated(Unauthenticated::Token)
+}
+
+/// Whether a session of this user may be used now.
+pub(super) fn stands(session: &Session, user: &User, claimed: UserId, now: Timestamp) -> bool {
+    user.id == claimed && session.user == claimed && user.is_active && session.stands(now, user.credentials_epoch)
+}
+
+/// What every new account needs, checked.
+pub(super) struct NewAccount {
+    pub(super) email: Email,
+    pub(super) name: String,
+    pub(super) password: Password,
+}
+
+impl NewAccount {
+    pub(super) fn check(email: &str, name: String, password: String) -> Result<Self, Error> {
+        let mut checks = Checks::new();
+        let email = checks.take(Email::parse("email", email));
+        let name = checks.take(text::name("name", name));
+        let local_part = email.as_ref().map_or("", Email::local_part);
+        let context = [name.as_deref().unwrap_or_default(), local_part];
+        let password = checks.take(Password::choose("password", password, &context));
+        let all = match (email, name, password) {
+            (Some(email), Some(name), Some(password)) => Some(Self { email, name, password }),
+            _ => None,
+        };
+        checks.done(all)
+    }
+}

@@ -1,0 +1,385 @@
+//! Chats and messages.
+
+use std::sync::Arc;
+
+use super::auth::Actor;
+use super::deciding_again;
+use super::live::{Live, LiveEvent, ReplyWatch, Scope, Watch};
+use super::models::Models;
+use super::reply::{Begun, Job, Replies};
+use super::workspaces::Member;
+use crate::change::{Changes, Event, EventKind, EventNumber, Ref, Version};
+use crate::error::{Checks, Conflict, Error, Failure, Forbidden, Kind, Obstacle};
+use crate::id::{ChatId, MessageId};
+use crate::model::chat::{self, Chat, Message, MessageStatus, Parameters, Seq, Speaker, Visibility};
+use crate::model::user::Author;
+use crate::model::workspace::{self, Role};
+use crate::page::{ActivityKey, Page, PageRequest};
+use crate::policy::Right;
+use crate::port::Ports;
+use crate::port::store::{ChatFilter, Order};
+use crate::port::tasks::uncancelled;
+
+/// A member in a chat that they may see. Made by [`Chats::open`] alone.
+#[derive(Clone, Debug)]
+pub struct InChat {
+    member: Member,
+    chat: Chat,
+}
+
+impl InChat {
+    /// Who.
+    #[must_use]
+    pub const fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// The chat.
+    #[must_use]
+    pub const fn chat(&self) -> &Chat {
+        &self.chat
+    }
+
+    fn actor(&self) -> &Actor {
+        self.member.actor()
+    }
+
+    /// Whether the actor made the chat, or runs the workspace.
+    fn is_in_charge(&self) -> bool {
+        let creator = self.chat.created_by.as_ref().map(|creator| creator.id);
+        creator == Some(self.actor().user().id) || self.member.role() == Role::Owner
+    }
+}
+
+/// A chat to be made.
+#[derive(Debug)]
+pub struct NewChat {
+    /// What people call it.
+    pub title: Option<String>,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// The model that answers.
+    pub model: Option<String>,
+    /// What the model is told first.
+    pub system_prompt: Option<String>,
+}
+
+/// A message to be sent.
+#[derive(Debug)]
+pub struct NewMessage {
+    /// The text.
+    pub content: String,
+    /// The message it follows; the chat's last one where none is named.
+    pub parent: Option<MessageId>,
+    /// The model that answers this one.
+    pub model: Option<String>,
+    /// How it is to answer.
+    pub parameters: Parameters,
+}
+
+/// A chat with its newest messages.
+#[derive(Debug)]
+pub struct Opened {
+    /// The chat.
+    pub chat: Chat,
+    /// Its newest messages, oldest first.
+    pub messages: Vec<Message>,
+    /// Towards older ones.
+    pub older: Option<Seq>,
+}
+
+/// Making, reading and writing chats.
+pub struct Chats {
+    ports: Ports,
+    live: Arc<Live>,
+    models: Arc<Models>,
+    replies: Arc<Replies>,
+}
+
+impl Chats {
+    /// Over these ports.
+    #[must_use]
+    pub const fn new(ports: Ports, live: Arc<Live>, models: Arc<Models>, replies: Arc<Replies>) -> Self {
+        Self { ports, live, models, replies }
+    }
+
+    /// Lets a member into a chat that they may see.
+    ///
+    /// # Errors
+    /// `NotFound(Chat)` for any other.
+    pub async fn open(&self, member: Member, id: ChatId) -> Result<InChat, Error> {
+        let chat = self.ports.chats.chat(member.workspace(), id).await?;
+        match chat.filter(|chat| chat.visible_to(member.actor().user().id)) {
+            Some(chat) => Ok(InChat { member, chat }),
+            None => Err(Error::NotFound(Kind::Chat)),
+        }
+    }
+
+    /// Makes a chat. The member came in with [`Right::CreateChat`].
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub async fn create(&self, member: &Member, new: NewChat) -> Result<Chat, Error> {
+        let mut checks = Checks::new();
+        let title = checks.take(new.title.map(chat::title).transpose());
+        let system_prompt = checks.take(new.system_prompt.map(workspace::system_prompt).transpose());
+        let model = match new.model {
+            Some(model) => checks.take(self.models.check("model", model).await.map(Some)),
+            None => Some(None),
+        };
+        let ((title, system_prompt), model) = checks.done(title.zip(system_prompt).zip(model))?;
+        let now = self.ports.clock.now();
+        let chat = Chat {
+            id: self.ports.new_id(),
+            workspace: member.workspace(),
+            title,
+            visibility: new.visibility,
+            model,
+            system_prompt,
+            archived: false,
+            created_by: Some(Author::from(member.actor().user())),
+            message_count: 0,
+            last_message_at: None,
+            created_at: now,
+            updated_at: now,
+            version: Version::FIRST,
+        };
+        let committed = as_member(&self.ports, member, Right::CreateChat, |changes| {
+            let changes = changes.insert(chat.clone()).emit(event(&chat, EventKind::ChatCreated(chat.id), now));
+            async { self.ports.work.commit(changes).await }
+        })
+        .await?;
+        self.live.publish_chat(committed.first_event, &chat, LiveEvent::ChatCreated(chat.clone()));
+        Ok(chat)
+    }
+
+    /// The workspace's chats that the member may see, most recently active first.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn history(
+        &self,
+        member: &Member,
+        (archived, mine): (bool, bool),
+        page: PageRequest<ActivityKey>,
+    ) -> Result<Page<Chat, ActivityKey>, Error> {
+        let filter = ChatFilter { workspace: member.workspace(), viewer: member.actor().user().id, archived, mine };
+        Ok(self.ports.chats.chats(filter, page).await?)
+    }
+
+    /// The chat with its newest messages.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn read(&self, at: InChat) -> Result<Opened, Error> {
+        let page = self.messages(&at, Order::Descending, PageRequest::default()).await?;
+        let mut messages = page.items;
+        messages.reverse();
+        Ok(Opened { chat: at.chat, messages, older: page.next })
+    }
+
+    /// A page of the chat's messages, over all branches, in the order they were stored.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn messages(
+        &self,
+        at: &InChat,
+        order: Order,
+        page: PageRequest<Seq>,
+    ) -> Result<Page<Message, Seq>, Error> {
+        Ok(self.ports.chats.messages(at.chat.id, order, page).await?)
+    }
+
+    /// Renames a chat. The member came in with [`Right::EditChat`].
+    ///
+    /// # Errors
+    /// `Forbidden` unless the actor made the chat or is an OWNER; `Invalid`.
+    pub async fn rename(&self, at: &InChat, title: String) -> Result<Chat, Error> {
+        if !at.is_in_charge() {
+            return Err(Error::Forbidden(Forbidden::Role));
+        }
+        let title = chat::title(title)?;
+        let (number, chat) = deciding_again(|| async {
+            let stored = self.ports.chats.chat(at.chat.workspace, at.chat.id).await?;
+            let old = stored.ok_or(Error::NotFound(Kind::Chat))?;
+            let now = self.ports.clock.now();
+            let renamed = Chat { title: Some(title.clone()), updated_at: now, ..old };
+            let changed = event(&renamed, EventKind::ChatUpdated(renamed.id), now);
+            let committed = self.ports.work.commit(Changes::new().update(renamed.clone()).emit(changed)).await?;
+            Ok((committed.first_event, Chat { version: renamed.version.next(), ..renamed }))
+        })
+        .await?;
+        self.live.publish_chat(number, &chat, LiveEvent::ChatUpdated(chat.clone()));
+        Ok(chat)
+    }
+
+    /// Stores a message, begins its reply, and returns at once. The member came in with [`Right::Send`].
+    ///
+    /// # Errors
+    /// `Invalid`; `NotFound(Message)` for a parent that is none of the chat; `ShuttingDown`.
+    pub async fn send(&self, at: &InChat, new: NewMessage, watched: bool) -> Result<Sent, Error> {
+        self.replies.may_begin()?;
+        let content = chat::content(new.content)?;
+        if let Some(parent) = new.parent
+            && self.ports.chats.message(at.chat.id, parent).await?.is_none()
+        {
+            return Err(Error::NotFound(Kind::Message));
+        }
+        let workspace = &at.member.joined().workspace;
+        let named = [new.model.as_deref(), at.chat.model.as_deref(), workspace.default_model.as_deref()];
+        let choice = self.models.choose(named).await?;
+        let now = self.ports.clock.now();
+        let message = Message {
+            id: self.ports.new_id(),
+            workspace: workspace.id,
+            chat: at.chat.id,
+            seq: 0,
+            parent: new.parent,
+            speaker: Speaker::User,
+            author: Some(Author::from(at.actor().user())),
+            content,
+            reasoning: None,
+            status: MessageStatus::Complete,
+            model: None,
+            provider: None,
+            usage: None,
+            finish_reason: None,
+            error: None,
+            created_at: now,
+            updated_at: now,
+            version: Version::FIRST,
+        };
+        let reply = Message {
+            id: self.ports.new_id(),
+            parent: Some(message.id),
+            speaker: Speaker::Assistant,
+            author: None,
+            content: String::new(),
+            status: MessageStatus::Streaming,
+            model: choice.id(),
+            provider: Some(choice.provider.clone()),
+            ..message.clone()
+        };
+        let system_prompt = at.chat.system_prompt.clone().or_else(|| workspace.system_prompt.clone());
+        let (audience, actor, member) = (at.chat.audience(), at.actor().clone(), at.member.clone());
+        let (replies, ports) = (self.replies.clone(), self.ports.clone());
+        // From the commit to the start of the reply nothing may come in between, least of all a client that hangs up.
+        let begun = uncancelled(&self.ports.tasks, async move {
+            as_member(&ports, &member, Right::Send, |changes| {
+                let job = Job {
+                    message: message.clone(),
+                    reply: reply.clone(),
+                    choice: choice.clone(),
+                    system_prompt: system_prompt.clone(),
+                    parameters: new.parameters.clone(),
+                    audience,
+                    actor: actor.clone(),
+                };
+                replies.begin(job, changes, watched)
+            })
+            .await
+        });
+        let Begun { message, reply, watch, end } = begun.await.ok_or(Error::ShuttingDown)??;
+        Ok(Sent { message, reply, watch, end, chats: self.ports.clone() })
+    }
+
+    /// Ends a running reply; what was made is kept. The member came in with [`Right::StopReply`].
+    ///
+    /// # Errors
+    /// `NotFound(Message)`; `Forbidden` unless the actor asked for it, made the chat or is an OWNER; `Conflict(NotRunning)`.
+    pub async fn stop(&self, at: &InChat, id: MessageId) -> Result<Message, Error> {
+        let gone = || Error::NotFound(Kind::Message);
+        let message = self.ports.chats.message(at.chat.id, id).await?.ok_or_else(gone)?;
+        if message.speaker != Speaker::Assistant || message.status != MessageStatus::Streaming {
+            return Err(Error::Conflict(Obstacle::NotRunning));
+        }
+        let running = self.ports.replies.running(id).await?.ok_or(Error::Conflict(Obstacle::NotRunning))?;
+        if running.asked_by != at.actor().user().id && !at.is_in_charge() {
+            return Err(Error::Forbidden(Forbidden::Role));
+        }
+        self.replies.stop(running).await?;
+        self.ports.chats.message(at.chat.id, id).await?.ok_or_else(gone)
+    }
+
+    /// Follows one chat, from the event after `after`, or from now on.
+    ///
+    /// # Errors
+    /// As [`Live::watch`].
+    pub async fn watch(&self, at: &InChat, after: Option<EventNumber>) -> Result<Watch, Error> {
+        self.live.watch(&at.member, Scope::Chat(at.chat.id), after).await
+    }
+}
+
+/// A message that is stored, and its reply that has begun.
+pub struct Sent {
+    /// The person's message.
+    pub message: Message,
+    /// The reply, as it began.
+    pub reply: Message,
+    watch: Option<ReplyWatch>,
+    end: futures_channel::oneshot::Receiver<Message>,
+    chats: Ports,
+}
+
+impl Sent {
+    /// The stream of this reply, where it was asked for.
+    #[must_use]
+    pub fn watch(self) -> Option<ReplyWatch> {
+        self.watch
+    }
+
+    /// Waits for the reply's end, however it ends.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process stops before the end is known.
+    pub async fn ended(self) -> Result<(Message, Message), Error> {
+        let reply = match self.end.await {
+            Ok(reply) => reply,
+            Err(_) => self.chats.chats.message(self.reply.chat, self.reply.id).await?.unwrap_or(self.reply),
+        };
+        Ok((self.message, reply))
+    }
+}
+
+fn event(chat: &Chat, kind: EventKind, at: crate::time::Timestamp) -> Event {
+    Event { workspace: chat.workspace, kind, at }
+}
+
+/// Runs a commit that begins with the expectation that the member still is one, and still holds the right: a removal and what the removed one
+/// writes cannot both win.
+async fn as_member<T, F>(
+    ports: &Ports,
+    member: &Member,
+    right: Right,
+    mut commit: impl FnMut(Changes) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut membership = member.joined().membership.clone();
+    let mut fresh = true;
+    let of = (membership.workspace, membership.user);
+    let mut tries = 0;
+    loop {
+        if !fresh {
+            let stored = ports.workspaces.membership(of.0, of.1).await?;
+            membership = stored.ok_or(Error::NotFound(Kind::Workspace))?;
+            if !right.is_held_by(membership.role) {
+                return Err(Error::Forbidden(Forbidden::Role));
+            }
+        }
+        let expected = Changes::new().expect(Ref::Membership(of.0, of.1), membership.version);
+        match commit(expected).await {
+            Ok(done) => return Ok(done),
+            Err(failure) => match failure.conflict() {
+                Some((Conflict::Stale, 0)) if tries < super::ATTEMPTS => {
+                    tries += 1;
+                    fresh = false;
+                }
+                Some((Conflict::MissingParent, _)) => return Err(Error::NotFound(Kind::Chat)),
+                _ => return Err(failure.into()),
+            },
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Workspaces, and the right to be in one.
+
+use std::sync::Arc;
+
+use super::auth::Actor;
+use super::models::Models;
+use super::{Patch, Stale, deciding_again};
+use crate::change::{Changes, Counter, Version};
+use crate::error::{Checks, Conflict, Error, Forbidden, Kind, Obstacle};
+use crate::id::WorkspaceId;
+use crate::model::text;
+use crate::model::workspace::{self, Joined, Membership, Role, Workspace};
+use crate::page::{Page, PageRequest};
+use crate::policy::Right;
+use crate::port::Ports;
+
+/// How many workspaces one user may make that still stand.
+const MOST_WORKSPACES: i64 = 10_000;
+
+/// A member of a workspace who holds the right they came with. Made by [`Workspaces::enter`] alone.
+#[derive(Clone, Debug)]
+pub struct Member {
+    actor: Actor,
+    joined: Joined,
+}
+
+impl Member {
+    /// Who.
+    #[must_use]
+    pub const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// The workspace, as they see it.
+    #[must_use]
+    pub const fn joined(&self) -> &Joined {
+        &self.joined
+    }
+
+    /// As what.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.joined.membership.role
+    }
+
+    /// The workspace's id.
+    #[must_use]
+    pub const fn workspace(&self) -> WorkspaceId {
+        self.joined.workspace.id
+    }
+}
+
+/// A workspace to be made.
+#[derive(Debug)]
+pub struct NewWorkspace {
+    /// What people call it.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+}
+
+/// What is to change of a workspace.
+#[derive(Debug, Default)]
+pub struct WorkspaceChange {
+    /// What people call it; it always has a name.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Patch<String>,
+    /// The model of its chats that name none.
+    pub default_model: Patch<String>,
+    /// What the model is told before every conversation.
+    pub system_prompt: Patch<String>,
+}
+
+/// Making, finding and changing workspaces.
+pub struct Workspaces {
+    ports: Ports,
+    models: Arc<Models>,
+}
+
+impl Workspaces {
+    /// Over these ports.
+    #[must_use]
+    pub const fn new(ports: Ports, models: Arc<Models>) -> Self {
+        Self { ports, models }
+    }
+
+    /// Lets a member in who holds the right.
+    ///
+    /// # Errors
+    /// `NotFound(Workspace)` for everybody else, whether it exists or not; `Forbidden` for a member without the right.
+    pub async fn enter(&self, actor: Actor, workspace: WorkspaceId, right: Right) -> Result<Member, Error> {
+        let joined = self.ports.workspaces.joined(workspace, actor.user().id).await?;
+        let joined = joined.ok_or(Error::NotFound(Kind::Workspace))?;
+        if !right.is_held_by(joined.membership.role) {
+            return Err(Error::Forbidden(Forbidden::Role));
+        }
+        Ok(Member { actor, joined })
+    }
+
+    /// Makes a workspace; the actor becomes its OWNER.
+    ///
+    /// # Errors
+    /// `Invalid`; `Conflict(TooManyWorkspaces)`.
+    pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Joined, Error> {
+        let mut checks = Checks::new();
+        let name = checks.take(text::name("name", new.name));
+        let description = checks.take(new.description.map(workspace::description).transpose());
+        let (name, description) = checks.done(name.zip(description))?;
+        let now = self.ports.clock.now();
+        let workspace = Workspace {
+            id: self.ports.new_id(),
+            name,
+            description,
+            default_model: None,
+            system_prompt: None,
+            require_two_factor: false,
+            created_at: now,
+            updated_at: now,
+            version: Version::FIRST,
+        };
+        let membership = Membership {
+            workspace: workspace.id,
+            user: actor.user().id,
+            role: Role::Owner,
+            joined_at: now,
+            version: Version::FIRST,
+        };
+        let changes = Changes::new()
+            .insert(workspace.clone())
+            .insert(membership.clone())
+            .add(Counter::Members(workspace.id), 1, None)
+            .add(Counter::WorkspacesMade(actor.user().id), 1, Some(MOST_WORKSPACES));
+        match self.ports.work.commit(changes).await {
+            Ok(_) => Ok(Joined { workspace, membership, member_count: 1 }),
+            Err(failure) if failure.conflict().is_some_and(|(conflict, _)| conflict == Conflict::Ceiling) => {
+                Err(Error::Conflict(Obstacle::TooManyWorkspaces))
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// The actor's workspaces, newest first.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn list(
+        &self,
+        actor: &Actor,
+        page: PageRequest<WorkspaceId>,
+    ) -> Result<Page<Joined, WorkspaceId>, Error> {
+        Ok(self.ports.workspaces.workspaces_of(actor.user().id, page).await?)
+    }
+
+    /// Changes a workspace's settings. The member came in with [`Right::EditWorkspace`].
+    ///
+    /// # Errors
+    /// `Invalid`; `NotFound` when it is gone by now.
+    pub async fn change(&self, member: &Member, change: WorkspaceChange) -> Result<Joined, Error> {
+        let mut checks = Checks::new();
+        let name = checks.take(change.name.map(|name| text::name("name", name)).transpose());
+        let description = checks.take(change.description.parse(workspace::description));
+        let system_prompt = checks.take(change.system_prompt.parse(workspace::system_prompt));
+        let default_model = match change.default_model {
+            Patch::Set(model) => checks.take(self.models.check("default_model", model).await.map(Patch::Set)),
+            other => Some(other),
+        };
+        let all = name.zip(description).zip(system_prompt.zip(default_model));
+        let ((name, description), (system_prompt, default_model)) = checks.done(all)?;
+        deciding_again(|| async {
+            let user = member.actor.user().id;
+            let joined = self.ports.workspaces.joined(member.workspace(), user).await?;
+            let joined = joined.ok_or(Error::NotFound(Kind::Workspace))?;
+            if !Right::EditWorkspace.is_held_by(joined.membership.role) {
+                return Err(Stale::Ended(Error::Forbidden(Forbidden::Role)));
+            }
+            let old = joined.workspace;
+            let changed = Workspace {
+                name: name.clone().unwrap_or(old.name),
+                description: description.clone().apply(old.description),
+                default_model: default_model.clone().apply(old.default_model),
+                system_prompt: system_prompt.clone().apply(old.system_prompt),
+                updated_at: self.ports.clock.now(),
+                ..old
+            };
+            self.ports.work.commit(Changes::new().update(changed.clone())).await?;
+            Ok(Joined { workspace: Workspace { version: changed.version.next(), ..changed }, ..joined })
+        })
+        .await
+    }
+}
