@@ -26,7 +26,7 @@ use tasks::Tasks;
 use tokens::TokenSigner;
 
 /// What a port answers.
-pub type Result<T> = std::result::Result<T, Failure>;
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Everything the core needs from outside, as one value. Cheap to clone.
 #[derive(Clone)]

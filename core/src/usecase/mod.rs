@@ -9,6 +9,7 @@ pub mod live;
 pub mod models;
 mod prompt;
 pub mod reply;
+pub mod status;
 pub mod users;
 pub mod workspaces;
 
@@ -46,6 +47,7 @@ pub struct UseCases {
     pub models: Arc<models::Models>,
     pub replies: Arc<reply::Replies>,
     pub live: Arc<live::Live>,
+    pub status: Arc<status::Status>,
 }
 
 impl UseCases {
@@ -60,6 +62,7 @@ impl UseCases {
             workspaces: Arc::new(workspaces::Workspaces::new(ports.clone(), models.clone())),
             chats: Arc::new(chats::Chats::new(ports.clone(), live.clone(), models.clone(), replies.clone())),
             auth: Arc::new(auth::Auth::new(ports.clone(), settings)),
+            status: Arc::new(status::Status::new(ports.clone(), replies.clone())),
             models,
             replies,
             live,

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -270,7 +271,15 @@ impl Replies {
         let begun = Begun { message: job.message.clone(), reply: job.reply.clone(), watch, end };
         let replies = self.clone();
         self.ports.tasks.spawn(Box::pin(async move {
-            let end = replies.generate(&local, &job).await;
+            // Whatever happens to its making, a reply ends.
+            let end = AssertUnwindSafe(replies.generate(&local, &job)).catch_unwind().await;
+            let end = end.unwrap_or_else(|_| {
+                End::of(
+                    MessageStatus::Interrupted,
+                    ReplyFault::ServerStopped,
+                    "the server failed while it made the reply",
+                )
+            });
             let message = replies.finish(&local, end).await;
             replies.locals().remove(&local.message.id);
             local.ended.notify(usize::MAX);

@@ -1,0 +1,184 @@
+//! The events of the live feeds, as clients see them.
+
+use bytes::Bytes;
+use poem_openapi::{Object, Union};
+use private_chat_core::model::chat::MessageStatus;
+use private_chat_core::usecase::live::{Frame, LiveEvent, Part};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::edge::events::frame;
+use super::view::{ChatView, MessageView};
+
+/// One event of a feed. Its SSE `event:` is the same as its `type`, its `id:` the cursor to come back with.
+#[derive(Debug, Serialize, Union)]
+#[serde(tag = "type")]
+#[oai(discriminator_name = "type", one_of = true, rename = "Event")]
+pub enum EventView {
+    /// A person's message was stored, or a reply began.
+    #[serde(rename = "message.created")]
+    #[oai(mapping = "message.created")]
+    MessageCreated(MessageCreated),
+    /// A running reply grew.
+    #[serde(rename = "message.delta")]
+    #[oai(mapping = "message.delta")]
+    MessageDelta(MessageDelta),
+    /// A reply ended: the provider said that it is whole.
+    #[serde(rename = "message.completed")]
+    #[oai(mapping = "message.completed")]
+    MessageCompleted(MessageCompleted),
+    /// A reply ended: somebody stopped it.
+    #[serde(rename = "message.stopped")]
+    #[oai(mapping = "message.stopped")]
+    MessageStopped(MessageStopped),
+    /// A reply ended: the provider could not give it.
+    #[serde(rename = "message.failed")]
+    #[oai(mapping = "message.failed")]
+    MessageFailed(MessageFailed),
+    /// A reply ended: it was cut off.
+    #[serde(rename = "message.interrupted")]
+    #[oai(mapping = "message.interrupted")]
+    MessageInterrupted(MessageInterrupted),
+    /// A chat was made.
+    #[serde(rename = "chat.created")]
+    #[oai(mapping = "chat.created")]
+    ChatCreated(ChatCreated),
+    /// A chat's settings changed.
+    #[serde(rename = "chat.updated")]
+    #[oai(mapping = "chat.updated")]
+    ChatUpdated(ChatUpdated),
+    /// A chat is gone, or no longer to be seen.
+    #[serde(rename = "chat.deleted")]
+    #[oai(mapping = "chat.deleted")]
+    ChatDeleted(ChatDeleted),
+}
+
+macro_rules! of_a_message {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Serialize, Object)]
+        pub struct $name {
+            /// The message.
+            pub message: MessageView,
+        }
+    )*};
+}
+
+of_a_message! {
+    /// A person's message was stored, or a reply began: then `status` is `streaming` and the text comes as deltas.
+    MessageCreated;
+    /// The whole reply.
+    MessageCompleted;
+    /// The reply up to where it was stopped.
+    MessageStopped;
+    /// The reply as far as it came, and `error`.
+    MessageFailed;
+    /// The reply as far as it came, and `error`.
+    MessageInterrupted;
+}
+
+/// More text of a reply: `text = text[:offset] + content`. Just one of `content` and `reasoning` is there.
+#[derive(Debug, Serialize, Object)]
+pub struct MessageDelta {
+    /// The reply's chat.
+    pub chat_id: Uuid,
+    /// The reply.
+    pub message_id: Uuid,
+    /// Where the text goes, counted in Unicode code points.
+    pub offset: u64,
+    /// More of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[oai(skip_serializing_if_is_none)]
+    pub content: Option<String>,
+    /// More of the thoughts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[oai(skip_serializing_if_is_none)]
+    pub reasoning: Option<String>,
+}
+
+/// A new chat.
+#[derive(Debug, Serialize, Object)]
+pub struct ChatCreated {
+    /// The chat.
+    pub chat: ChatView,
+}
+
+/// A chat after the change.
+#[derive(Debug, Serialize, Object)]
+pub struct ChatUpdated {
+    /// The chat.
+    pub chat: ChatView,
+}
+
+/// Which chat is gone.
+#[derive(Debug, Serialize, Object)]
+pub struct ChatDeleted {
+    /// The chat.
+    pub chat_id: Uuid,
+}
+
+impl EventView {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::MessageCreated(_) => "message.created",
+            Self::MessageDelta(_) => "message.delta",
+            Self::MessageCompleted(_) => "message.completed",
+            Self::MessageStopped(_) => "message.stopped",
+            Self::MessageFailed(_) => "message.failed",
+            Self::MessageInterrupted(_) => "message.interrupted",
+            Self::ChatCreated(_) => "chat.created",
+            Self::ChatUpdated(_) => "chat.updated",
+            Self::ChatDeleted(_) => "chat.deleted",
+        }
+    }
+}
+
+impl From<&LiveEvent> for EventView {
+    fn from(event: &LiveEvent) -> Self {
+        match event {
+            LiveEvent::MessageCreated(message) => Self::MessageCreated(MessageCreated { message: message.clone().into() }),
+            LiveEvent::MessageEnded(message) => {
+                let (status, message) = (message.status, message.clone().into());
+                match status {
+                    MessageStatus::Stopped => Self::MessageStopped(MessageStopped { message }),
+                    MessageStatus::Failed => Self::MessageFailed(MessageFailed { message }),
+                    MessageStatus::Interrupted => Self::MessageInterrupted(MessageInterrupted { message }),
+                    MessageStatus::Complete | MessageStatus::Streaming => {
+                        Self::MessageCompleted(MessageCompleted { message })
+                    }
+                }
+            }
+            LiveEvent::ChatCreated(chat) => Self::ChatCreated(ChatCreated { chat: chat.clone().into() }),
+            LiveEvent::ChatUpdated(chat) => Self::ChatUpdated(ChatUpdated { chat: chat.clone().into() }),
+            LiveEvent::ChatDeleted(chat) => Self::ChatDeleted(ChatDeleted { chat_id: *chat.as_uuid() }),
+            LiveEvent::Delta(delta) => {
+                let added = delta.added.clone();
+                let (content, reasoning) = match delta.part {
+                    Part::Content => (Some(added), None),
+                    Part::Reasoning => (None, Some(added)),
+                };
+                Self::MessageDelta(MessageDelta {
+                    chat_id: *delta.chat.as_uuid(),
+                    message_id: *delta.message.as_uuid(),
+                    offset: delta.offset as u64,
+                    content,
+                    reasoning,
+                })
+            }
+        }
+    }
+}
+
+/// A frame as it goes over the wire. The event itself is rendered once for all who watch; only the cursor is each watcher's own.
+pub fn wire(next: &Frame) -> Bytes {
+    let event = next.delivery.rendered(|event| {
+        let view = EventView::from(event);
+        // A struct of texts and numbers always has a JSON form.
+        frame(None, view.name(), &serde_json::to_vec(&view).unwrap_or_default())
+    });
+    match next.cursor {
+        Some(cursor) if event.is_empty() => Bytes::from(format!("id: {cursor}\n\n")),
+        Some(cursor) => Bytes::from([format!("id: {cursor}\n").as_bytes(), &event].concat()),
+        None => event,
+    }
+}
