@@ -59,7 +59,7 @@ impl Status {
         {
             return answer;
         }
-        self.asking.store(true, Ordering::Release);
+        let _asking = Asking::begin(&self.asking);
         let ping = self.ports.work.ping();
         let patience = self.ports.clock.sleep(PATIENCE);
         pin_mut!(ping);
@@ -70,7 +70,6 @@ impl Status {
         };
         let at = self.ports.clock.monotonic();
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, answer));
-        self.asking.store(false, Ordering::Release);
         answer
     }
 
@@ -80,5 +79,21 @@ impl Status {
     /// `Unavailable`.
     pub async fn installation(&self) -> Result<Option<Installation>> {
         self.ports.users.installation().await
+    }
+}
+
+/// That somebody asks just now; over with whoever asks, also when they give up.
+struct Asking<'a>(&'a AtomicBool);
+
+impl<'a> Asking<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Release);
+        Self(flag)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
