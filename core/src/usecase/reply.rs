@@ -39,6 +39,8 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(12);
 const FLUSH: Duration = Duration::from_millis(250);
 /// How often a process without running replies moves its beat, looks after the others, and re-authorises the watchers.
 const BEAT: Duration = Duration::from_secs(2);
+/// How long a reply may stand in our name without being made, as it does for a moment while it begins.
+const STRAY: Duration = Duration::from_secs(5);
 /// How long the provider may still tell the usage after it said that the answer has ended.
 const AFTERWORD: Duration = Duration::from_secs(5);
 
@@ -616,6 +618,7 @@ impl Replies {
     /// Keeps this process among the living and its replies in the database, for as long as it runs.
     pub async fn keep(self: Arc<Self>) {
         let mut others = HashMap::new();
+        let mut strays = HashMap::new();
         let mut last_beat: Option<Duration> = None;
         loop {
             if self.draining() && self.instance().is_none() {
@@ -625,7 +628,7 @@ impl Replies {
             let due = last_beat.is_none_or(|last| now.saturating_sub(last) >= BEAT);
             if due || self.running() > 0 {
                 // A database that is away is tried again at the next turn.
-                let kept = self.checkpoint().await.is_ok();
+                let kept = self.checkpoint(&mut strays).await.is_ok();
                 if due && kept {
                     last_beat = Some(now);
                     let _ = self.bury_the_dead(&mut others).await;
@@ -651,7 +654,7 @@ impl Replies {
     }
 
     /// Moves the beat, stores the text so far, and learns what others want of our replies.
-    async fn checkpoint(&self) -> Result<(), Failure> {
+    async fn checkpoint(&self, strays: &mut HashMap<MessageId, Duration>) -> Result<(), Failure> {
         let instance = match self.instance() {
             Some(instance) => instance,
             None if self.draining() => return Ok(()),
@@ -707,6 +710,27 @@ impl Replies {
                 None => {}
             }
         }
+        self.end_strays(&answer.running, strays).await
+    }
+
+    /// Ends replies that stand in our name and yet nobody makes: their commit came through, and the news of it did not.
+    async fn end_strays(
+        &self,
+        listed: &[RunningReply],
+        seen: &mut HashMap<MessageId, Duration>,
+    ) -> Result<(), Failure> {
+        let now = self.ports.clock.monotonic();
+        let strays: Vec<&RunningReply> = {
+            let locals = self.locals();
+            listed.iter().filter(|running| !locals.contains_key(&running.message)).collect()
+        };
+        seen.retain(|id, _| strays.iter().any(|stray| stray.message == *id));
+        for stray in strays {
+            let since = *seen.entry(stray.message).or_insert(now);
+            if now.saturating_sub(since) >= STRAY {
+                self.interrupt(stray).await?;
+            }
+        }
         Ok(())
     }
 
@@ -744,7 +768,7 @@ impl Replies {
         if message.status != MessageStatus::Streaming {
             return Ok(());
         }
-        let detail = "the server that made the reply has died".to_owned();
+        let detail = "the server that made the reply is gone".to_owned();
         let ended = Message {
             status: MessageStatus::Interrupted,
             error: Some(ReplyError { code: ReplyFault::ServerStopped, detail }),
