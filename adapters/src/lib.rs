@@ -11,7 +11,20 @@ pub mod jwt;
 pub mod memory;
 #[cfg(feature = "openai")]
 pub mod openai;
+pub mod provider;
 #[cfg(feature = "sql")]
 pub mod sql;
 #[cfg(feature = "system")]
 pub mod system;
+
+use provider::ProviderKind;
+
+/// What `inference.providers.<name>.kind` may be.
+pub const PROVIDER_KINDS: &[ProviderKind] = &[
+    #[cfg(feature = "openai")]
+    openai::OPENAI,
+    #[cfg(feature = "openai")]
+    openai::VLLM,
+    #[cfg(feature = "echo")]
+    echo::ECHO,
+];
