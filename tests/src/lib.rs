@@ -7,3 +7,5 @@
 
 pub mod contract;
 pub mod fixture;
+pub mod providers;
+pub mod replay;

@@ -1,5 +1,6 @@
 //! Contracts as data: each bullet under a `# Contract` in the core is the name of a case here, and each case runs on every adapter.
 
+pub mod inference;
 pub mod store;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
