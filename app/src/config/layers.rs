@@ -279,6 +279,13 @@ pub(super) fn keys() -> Result<Vec<String>, ConfigError> {
     Ok(Schema::new()?.leaves())
 }
 
+/// The key of an error's path. When a section is extracted by its path, figment puts that behind the key instead of before it.
+pub(super) fn full_key(path: &[String]) -> String {
+    let known = |path: &Vec<&str>| Schema::new().is_ok_and(|schema| schema.find(path).is_some());
+    let turned = |by: usize| path.iter().cycle().skip(by).take(path.len()).map(String::as_str).collect();
+    (0..path.len()).map(turned).find(known).unwrap_or_else(|| turned(0)).join(".")
+}
+
 /// Whether the value of this key must not be seen.
 pub(super) fn is_secret(key: &str) -> bool {
     let secrets = ["password", "access_key", "secret_key", "api_key", "setup_token"];

@@ -52,7 +52,7 @@ impl From<figment::Error> for ConfigError {
             Kind::DuplicateField(field) => format!("has the key `{field}` twice"),
             _ => "is not what it must be".to_owned(),
         };
-        let key = error.path.join(".");
+        let key = layers::full_key(&error.path);
         match error.metadata {
             Some(source) => Self::about(&key, &source.name, &rule),
             None => Self(format!("`{key}` {rule}")),
