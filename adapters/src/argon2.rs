@@ -51,7 +51,10 @@ impl Argon2Hasher {
 
     /// Runs `work` on a thread of its own when its turn comes. The turn goes with the work: a caller that goes away frees it no earlier than
     /// the computation ends, so that the bound holds.
-    async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce(&mut Memory) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Memory) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let place = match self.line.clone().try_acquire_owned() {
             Ok(place) => place,
             Err(TryAcquireError::NoPermits) => return Err(Failure::Busy { backend: Backend::Passwords }),
@@ -231,7 +234,12 @@ mod tests {
         Password::presented(text.into()).unwrap()
     }
 
-    fn phc(algorithm: Algorithm, version: Version, (memory, passes, lanes): (u32, u32, u32), text: &str) -> PasswordHash {
+    fn phc(
+        algorithm: Algorithm,
+        version: Version,
+        (memory, passes, lanes): (u32, u32, u32),
+        text: &str,
+    ) -> PasswordHash {
         let params = Params::new(memory, passes, lanes, Some(HASH_BYTES)).unwrap();
         let cost = Cost { algorithm, version, params };
         let salt = [1; SALT_BYTES];
@@ -243,7 +251,11 @@ mod tests {
     async fn a_hash_is_a_phc_string_of_the_cost_that_is_asked_for() {
         let hasher = Argon2Hasher::new(0, 1, Arc::new(Sevens));
         let hash = hasher.hash(password("correct horse")).await.unwrap();
-        assert!(hash.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$"), "{}", hash.as_str());
+        assert!(
+            hash.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$"),
+            "{}",
+            hash.as_str()
+        );
         assert_eq!(hasher.verify(password("correct horse"), Some(hash)).await.unwrap(), Verdict::Right);
     }
 
@@ -255,7 +267,11 @@ mod tests {
             assert_eq!(verdict(phc(Algorithm::Argon2id, Version::V0x13, good, "pw")), Verdict::Right, "{good:?}");
         }
         for weak in [(19_456, 1, 1), (12_288, 2, 1), (4_096, 16, 1), (8, 1, 1)] {
-            assert_eq!(verdict(phc(Algorithm::Argon2id, Version::V0x13, weak, "pw")), Verdict::RightButWeak, "{weak:?}");
+            assert_eq!(
+                verdict(phc(Algorithm::Argon2id, Version::V0x13, weak, "pw")),
+                Verdict::RightButWeak,
+                "{weak:?}"
+            );
         }
         assert_eq!(verdict(phc(Algorithm::Argon2i, Version::V0x13, COST, "pw")), Verdict::RightButWeak);
         assert_eq!(verdict(phc(Algorithm::Argon2id, Version::V0x10, COST, "pw")), Verdict::RightButWeak);

@@ -102,7 +102,8 @@ impl JwtSigner {
     ) -> std::result::Result<Self, String> {
         let encoding = EncodingKey::from_rsa_pem(private_key_pem.expose().as_bytes())
             .map_err(|_| "it must hold an RSA private key in PEM, as `openssl genrsa 3072` prints it")?;
-        let private = RsaKeyPair::from_der(encoding.as_bytes()).map_err(|why| format!("its RSA key is refused ({why})"))?;
+        let private =
+            RsaKeyPair::from_der(encoding.as_bytes()).map_err(|why| format!("its RSA key is refused ({why})"))?;
         let public = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, private.public_key().as_ref())
             .map_err(|_| "its RSA key must have 2048 to 8192 bits")?;
 
@@ -150,7 +151,10 @@ impl JwtSigner {
         if key_id == self.key_id {
             return Ok(());
         }
-        Err(KeyFileError::unusable(path, "it is not the public half of the private key: remove it to have it made anew"))
+        Err(KeyFileError::unusable(
+            path,
+            "it is not the public half of the private key: remove it to have it made anew",
+        ))
     }
 }
 

@@ -99,7 +99,11 @@ pub(crate) fn read_or_make(
         return Ok(text);
     }
     let made = make()?;
-    place(path, readers, entropy, &made).map_err(|cause| KeyFileError::Io { action: "make", path: path.into(), cause })?;
+    place(path, readers, entropy, &made).map_err(|cause| KeyFileError::Io {
+        action: "make",
+        path: path.into(),
+        cause,
+    })?;
     read(path, readers)?.ok_or_else(|| KeyFileError::unusable(path, "it was removed while the program started"))
 }
 

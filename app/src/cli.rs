@@ -128,7 +128,8 @@ mod tests {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
         assert!(parse("private-chat sevre").unwrap_err().to_string().contains("serve"));
-        for good in ["private-chat --help", "private-chat help", "private-chat --version", "private-chat config --help"] {
+        for good in ["private-chat --help", "private-chat help", "private-chat --version", "private-chat config --help"]
+        {
             assert_eq!(parse(good).unwrap_err().exit_code(), 0, "{good}");
         }
         let help = parse("private-chat --help").unwrap_err().to_string();

@@ -79,7 +79,8 @@ pub(super) fn gather(
     for (name, key) in PLAIN {
         let Some((_, text)) = variables.iter().find(|(variable, _)| variable == name) else { continue };
         // A key for a server that is nowhere named switches nothing on.
-        let vllm = named("inference.providers.vllm") || variables.iter().any(|(variable, _)| variable == "VLLM_ENDPOINT");
+        let vllm =
+            named("inference.providers.vllm") || variables.iter().any(|(variable, _)| variable == "VLLM_ENDPOINT");
         if name == "VLLM_API_KEY" && !vllm {
             continue;
         }
@@ -106,7 +107,8 @@ pub(super) fn gather(
 fn ours(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Vec<(String, String)>, ConfigError> {
     let mut ours = Vec::new();
     for (name, text) in variables {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) || PLAIN.iter().any(|(plain, _)| plain == name))
+        let Some(name) =
+            name.to_str().filter(|name| name.starts_with(PREFIX) || PLAIN.iter().any(|(plain, _)| plain == name))
         else {
             continue;
         };
@@ -203,7 +205,9 @@ impl Schema {
                 (Some(default), _) => return Err(ConfigError::about(&full, source, &rule(&full, &default))),
                 // An adapter from elsewhere has a section of its name, with keys that only it knows.
                 (None, Value::Dict(..)) if values.get("backend").and_then(Value::as_str) == Some(key.as_str()) => {}
-                (None, _) => return Err(ConfigError::new(format!("{source}: `{full}` is no setting{}", self.hint(path)))),
+                (None, _) => {
+                    return Err(ConfigError::new(format!("{source}: `{full}` is no setting{}", self.hint(path))));
+                }
             }
             path.pop();
         }

@@ -495,7 +495,8 @@ impl Config {
         if self.events.backend == EventsBackend::Redis && self.events.redis.url.is_none() {
             return wrong("events.backend", "needs `events.redis.url`, such as \"redis://cache:6379/0\"");
         }
-        if self.given("security.jwt_public_key_path").is_some() && self.given("security.jwt_private_key_path").is_none() {
+        if self.given("security.jwt_public_key_path").is_some() && self.given("security.jwt_private_key_path").is_none()
+        {
             return wrong(
                 "security.jwt_public_key_path",
                 "needs `security.jwt_private_key_path` (JWT_PRIVATE_KEY_PATH) beside it: a public key alone signs nothing",
@@ -522,7 +523,10 @@ impl Config {
             }
         }
         if self.security.access_token_lifetime > self.security.refresh_token_lifetime {
-            return wrong("security.access_token_lifetime", "must not be longer than `security.refresh_token_lifetime`");
+            return wrong(
+                "security.access_token_lifetime",
+                "must not be longer than `security.refresh_token_lifetime`",
+            );
         }
         self.check_default_model()
     }
@@ -547,8 +551,9 @@ impl Config {
     fn read_setup_token(&mut self) -> Result<(), ConfigError> {
         const KEY: &str = "security.setup_token_file";
         let Some(path) = &self.security.setup_token_file else { return Ok(()) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| self.wrong(KEY, &format!("must name a file that can be read; {}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            self.wrong(KEY, &format!("must name a file that can be read; {}: {error}", path.display()))
+        })?;
         if text.trim().is_empty() {
             return Err(self.wrong(KEY, &format!("must name a file with a token in it; {} is empty", path.display())));
         }
@@ -583,7 +588,9 @@ impl Config {
             warnings.push("the MySQL password is the default that everybody knows: set MYSQL_PASSWORD".into());
         }
         let default = |key: &Secret| key.expose() == "minioadmin";
-        if self.storage.backend == StorageBackend::S3 && (default(&self.storage.s3.access_key) || default(&self.storage.s3.secret_key)) {
+        if self.storage.backend == StorageBackend::S3
+            && (default(&self.storage.s3.access_key) || default(&self.storage.s3.secret_key))
+        {
             warnings.push("the MinIO credentials are the defaults that everybody knows: set MINIO_ACCESS_KEY and MINIO_SECRET_KEY".into());
         }
         warnings

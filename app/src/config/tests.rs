@@ -36,7 +36,9 @@ fn without_a_file_and_an_environment_it_runs() {
     assert_eq!(config.security.encryption_key_file, PathBuf::from("keys/encryption.key"));
     assert_eq!(config.security.lifetimes(), Lifetimes::default());
     assert_eq!(config.inference.limits(), ReplyLimits::default());
-    assert!(config.rate_limit.enabled && config.cors.allowed_origins.is_empty() && config.security.setup_token.is_none());
+    assert!(
+        config.rate_limit.enabled && config.cors.allowed_origins.is_empty() && config.security.setup_token.is_none()
+    );
     assert!(config.provider_names().is_empty());
     assert_eq!(config.warnings(), Vec::<String>::new());
 }
@@ -137,7 +139,8 @@ fn every_kind_of_value_can_come_from_the_environment() {
 
 #[test]
 fn an_empty_variable_is_none() {
-    let config = env(&[("MYSQL_HOST", ""), ("OPENAI_API_KEY", ""), ("PRIVATE_CHAT_SERVER__PORT", ""), ("PRIVATE_CHAT_X", "")]);
+    let config =
+        env(&[("MYSQL_HOST", ""), ("OPENAI_API_KEY", ""), ("PRIVATE_CHAT_SERVER__PORT", ""), ("PRIVATE_CHAT_X", "")]);
     let config = config.unwrap();
     assert_eq!((config.database.backend.as_str(), config.server.port), ("sqlite", 8000));
     assert!(config.provider_names().is_empty());
@@ -180,7 +183,11 @@ fn a_mistake_is_named_with_its_source_and_the_way_out() {
         ("PRIVATE_CHAT_FROBNICATE", "1", &["PRIVATE_CHAT_FROBNICATE", "two underscores"]),
         ("PRIVATE_CHAT_SERVER__PORT", "80a", &["PRIVATE_CHAT_SERVER__PORT", "`server.port`", "whole number"]),
         ("PRIVATE_CHAT_SERVER__PORT", "65536", &["PRIVATE_CHAT_SERVER__PORT", "`server.port`", "0 to 65535"]),
-        ("PRIVATE_CHAT_SERVER__TRUSTED_PROXIES", "10.0.0.1", &["PRIVATE_CHAT_SERVER__TRUSTED_PROXIES", r#"["a", "b"]"#]),
+        (
+            "PRIVATE_CHAT_SERVER__TRUSTED_PROXIES",
+            "10.0.0.1",
+            &["PRIVATE_CHAT_SERVER__TRUSTED_PROXIES", r#"["a", "b"]"#],
+        ),
         ("PRIVATE_CHAT_SERVER__TRUSTED_PROXIES", "['10']", &["PRIVATE_CHAT_SERVER__TRUSTED_PROXIES", "10.0.0.0/8"]),
         ("PRIVATE_CHAT_SERVER__MAX_CONNECTIONS", "0", &["`server.max_connections`", "1 or more"]),
         ("PRIVATE_CHAT_RATE_LIMIT__ENABLED", "no", &["PRIVATE_CHAT_RATE_LIMIT__ENABLED", "true or false"]),
@@ -189,7 +196,11 @@ fn a_mistake_is_named_with_its_source_and_the_way_out() {
         ("PRIVATE_CHAT_LOG__LEVEL", "info,=x=", &["PRIVATE_CHAT_LOG__LEVEL", "\"debug\""]),
         ("PRIVATE_CHAT_LOG__FORMAT", "xml", &["PRIVATE_CHAT_LOG__FORMAT", "`pretty` or `json`"]),
         ("MYSQL_PORT", "tcp://10.0.0.1:3306", &["the environment variable MYSQL_PORT", "whole number such as 3306"]),
-        ("PRIVATE_CHAT_INFERENCE__PROVIDERS__A__KEY", "x", &["PRIVATE_CHAT_INFERENCE__PROVIDERS__A__KEY", "no setting"]),
+        (
+            "PRIVATE_CHAT_INFERENCE__PROVIDERS__A__KEY",
+            "x",
+            &["PRIVATE_CHAT_INFERENCE__PROVIDERS__A__KEY", "no setting"],
+        ),
     ];
     for (name, value, words) in mistakes {
         let said = env(&[(name, value)]).unwrap_err().to_string();
@@ -290,7 +301,8 @@ fn an_adapters_own_mistake_is_told_in_the_same_words() {
     let said = |error: figment::Error| ConfigError::from(error).to_string();
     let error = config.figment().extract_inner::<Section>("database.mysql").unwrap_err();
     assert!(said(error.clone()).contains("has no key `database`"), "{}", said(error));
-    let expected = "`database.mysql.port`, from the environment variable MYSQL_PORT, must be a whole number from 0 to 255";
+    let expected =
+        "`database.mysql.port`, from the environment variable MYSQL_PORT, must be a whole number from 0 to 255";
     assert_eq!(said(config.figment().extract_inner::<u8>("database.mysql.port").unwrap_err()), expected);
     #[derive(Debug, Deserialize)]
     struct Loose {

@@ -133,7 +133,9 @@ pub(super) fn web_address<'de, D: Deserializer<'de>>(value: D) -> Result<Option<
     };
     match Url::parse(&text) {
         Ok(url) if plain(&url) => Ok(Some(url.as_str().trim_end_matches('/').to_owned())),
-        _ => Err(D::Error::custom(r#"must be an address such as "https://chat.example.org", without user, query and fragment"#)),
+        _ => Err(D::Error::custom(
+            r#"must be an address such as "https://chat.example.org", without user, query and fragment"#,
+        )),
     }
 }
 
@@ -146,7 +148,11 @@ fn origin(text: &str) -> Result<String, String> {
     if text.contains('*') {
         return Err("must list each origin by its name: with `*`, any page that somebody visits could call the API from their browser".into());
     }
-    let rule = || format!("must list origins such as \"https://chat.example.org\", with scheme, host and port only; `{text}` is none");
+    let rule = || {
+        format!(
+            "must list origins such as \"https://chat.example.org\", with scheme, host and port only; `{text}` is none"
+        )
+    };
     let url = Url::parse(text).map_err(|_| rule())?;
     let (scheme, rest) = text.split_once("://").ok_or_else(rule)?;
     // A path, a query or a user would never match: browsers send none of them.
@@ -182,7 +188,8 @@ mod tests {
         {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
         }
-        for bad in ["", "60", "s", "-1s", "1.5s", "1w", "60sec", "60S", "99999999999999999999s", "300000000000000000d"] {
+        for bad in ["", "60", "s", "-1s", "1.5s", "1w", "60sec", "60S", "99999999999999999999s", "300000000000000000d"]
+        {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }
