@@ -7,6 +7,7 @@ pub mod argon2;
 pub mod echo;
 #[cfg(feature = "jwt")]
 pub mod jwt;
+pub mod key_file;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "openai")]

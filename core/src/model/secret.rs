@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-/// A secret text. `Debug` shows that there is one, and nothing else does.
+use zeroize::Zeroize as _;
+
+/// A secret text. `Debug` shows that there is one, and nothing else does; its memory is wiped when it goes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -16,6 +18,12 @@ impl Secret {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 
