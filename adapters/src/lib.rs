@@ -15,3 +15,10 @@ pub mod openai;
 pub mod sql;
 #[cfg(feature = "system")]
 pub mod system;
+
+#[cfg(feature = "sql")]
+use private_chat_core::port::store::Store;
+
+/// The databases that `database.backend` may name.
+#[cfg(feature = "sql")]
+pub const DATABASES: &[adapter::Adapter<dyn Store>] = &[sql::SQLITE, sql::MYSQL];
