@@ -1,0 +1,155 @@
+//! Contracts as data: each bullet under a `# Contract` in the core is the name of a case here, and each case runs on every adapter.
+
+pub mod store;
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use libtest_mimic::{Completion, Failed, Trial};
+
+/// One promise of the port `P`, and how it is put to the test.
+pub struct Case<P: ?Sized> {
+    /// The promise, in snake case.
+    pub name: &'static str,
+    /// Panics where the promise is broken.
+    pub run: fn(Arc<P>) -> BoxFuture<'static, ()>,
+}
+
+/// Makes a list of [`Case`]s of functions `async fn(Arc<P>)`, named as these are.
+#[macro_export]
+macro_rules! cases {
+    ($($case:ident),* $(,)?) => {
+        &[$($crate::contract::Case { name: stringify!($case), run: |port| Box::pin($case(port)) }),*]
+    };
+}
+
+/// An adapter with nothing in it, made for one case.
+pub struct Fresh<P: ?Sized> {
+    port: Arc<P>,
+    discard: BoxFuture<'static, ()>,
+}
+
+impl<P: ?Sized> Fresh<P> {
+    /// An adapter that leaves nothing behind.
+    pub fn new(port: Arc<P>) -> Self {
+        Self { port, discard: Box::pin(async {}) }
+    }
+
+    /// The same, with what clears up after the case, passed or not.
+    #[must_use]
+    pub fn discarded_by(self, discard: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { discard: Box::pin(discard), ..self }
+    }
+}
+
+type Make<P> = Arc<dyn Fn() -> BoxFuture<'static, Fresh<P>> + Send + Sync>;
+
+/// Where the adapter under test comes from.
+pub enum Subject<P: ?Sized> {
+    /// A fresh one for each case. Panics fail the case.
+    Fresh(Make<P>),
+    /// What it needs is not here, and why. Its cases show as ignored, never as passed.
+    Absent(String),
+    /// What it needs is not here although somebody counts on it: its cases fail.
+    Missed(String),
+}
+
+impl<P: ?Sized> Clone for Subject<P> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Fresh(make) => Self::Fresh(make.clone()),
+            Self::Absent(why) => Self::Absent(why.clone()),
+            Self::Missed(why) => Self::Missed(why.clone()),
+        }
+    }
+}
+
+impl<P: ?Sized> Subject<P> {
+    /// An adapter that is made anew for each case.
+    pub fn fresh<F>(make: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Fresh<P>> + Send + 'static,
+    {
+        Self::Fresh(Arc::new(move || Box::pin(make())))
+    }
+}
+
+/// The longest that a case may take: one that hangs has failed.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A trial for each case, named `sqlite::store::refuses_a_stale_version`.
+pub fn trials<P: ?Sized + Send + Sync + 'static>(
+    adapter: &str,
+    contract: &str,
+    cases: &'static [Case<P>],
+    subject: &Subject<P>,
+) -> Vec<Trial> {
+    let trial = |case: &'static Case<P>| {
+        let subject = subject.clone();
+        Trial::ignorable_test(format!("{adapter}::{contract}::{}", case.name), move || match subject {
+            Subject::Fresh(make) => run(case, &make),
+            Subject::Absent(why) => Ok(Completion::ignored_with(why)),
+            Subject::Missed(why) => Err(Failed::from(why)),
+        })
+    };
+    cases.iter().map(trial).collect()
+}
+
+fn run<P: ?Sized>(case: &Case<P>, make: &Make<P>) -> Result<Completion, Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let fresh = make().await;
+        let case = AssertUnwindSafe(tokio::time::timeout(DEADLINE, (case.run)(fresh.port))).catch_unwind().await;
+        // Also after a panic, or every broken promise would leave a database behind.
+        fresh.discard.await;
+        case
+    });
+    match outcome {
+        Ok(Ok(())) => Ok(Completion::Completed),
+        Ok(Err(_)) => Err(Failed::from(format!("took longer than {} s", DEADLINE.as_secs()))),
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// The promises in the source of a port: the bullets under each `# Contract`, as cases are named.
+#[must_use]
+pub fn promises(source: &str) -> Vec<String> {
+    let mut promises = Vec::new();
+    let mut in_contract = false;
+    for line in source.lines() {
+        match line.trim().strip_prefix("///").map(str::trim) {
+            Some("# Contract") => in_contract = true,
+            Some(doc) if in_contract => promises.extend(doc.strip_prefix("- ").map(snake_case)),
+            Some(_) => {}
+            None => in_contract = false,
+        }
+    }
+    promises
+}
+
+fn snake_case(sentence: &str) -> String {
+    let kept = sentence.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+    kept.map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
+}
+
+/// Panics unless there is one case for each promise in the source of a port, in the same order, and no other.
+pub fn assert_every_promise_has_a_case<P: ?Sized>(source: &str, cases: &[Case<P>]) {
+    let promised = promises(source);
+    let tested: Vec<_> = cases.iter().map(|case| case.name).collect();
+    assert!(!promised.is_empty(), "the source has no contract");
+    assert_eq!(tested, promised, "cases (left) and the bullets of the port (right)");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promises_are_the_bullets_under_a_contract_and_nothing_else() {
+        let source = "/// - no promise\n/// # Contract\n/// - shows the authors' names\n/// - counts\ntrait A {}\n/// - none either\n";
+        assert_eq!(promises(source), ["shows_the_authors_names", "counts"]);
+    }
+}

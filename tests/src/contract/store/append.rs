@@ -1,0 +1,258 @@
+//! Promises of what many write at once: messages and counters.
+
+use private_chat_core::change::{Appended, Changes, Counter, Version};
+use private_chat_core::error::Conflict;
+use private_chat_core::model::chat::{Chat, Message};
+use private_chat_core::model::user::User;
+use private_chat_core::model::workspace::Role;
+use private_chat_core::port::store::ChatFilter;
+
+use super::{Db, attempt, messages, page, race};
+use crate::fixture::{Scene, a_chat, a_membership, a_message, a_reply, a_running_reply, a_user, an_instance, new_id};
+
+pub(super) async fn appends_messages_in_one_sequence_however_many_write(store: Db) {
+    const WRITERS: usize = 16;
+    const MESSAGES: usize = 200;
+    let Scene { user, workspace, chat, .. } = Scene::set(&store).await;
+    let appended = race(WRITERS, |writer| {
+        let (store, user, chat) = (store.clone(), user.clone(), chat.clone());
+        async move {
+            let mut mine = Vec::new();
+            for n in (writer..MESSAGES).step_by(WRITERS) {
+                let message = a_message(&chat, &user);
+                let done = attempt(&store, Changes::new().append(message.clone())).await.unwrap();
+                mine.push((done.appended, message));
+                if n % 5 == 0 {
+                    // One that is refused takes no number with it.
+                    let refused = Changes::new().append(a_message(&chat, &user)).update(a_user());
+                    assert_eq!(attempt(&store, refused).await, Err((Conflict::Stale, 1)));
+                }
+            }
+            mine
+        }
+    })
+    .await;
+
+    let stored = messages(&store, chat.id).await;
+    let mut expected: Vec<_> = appended
+        .concat()
+        .into_iter()
+        .map(|(appended, message)| match appended[..] {
+            [Appended { seq, parent }] => Message { seq, parent, ..message },
+            _ => panic!("one message, {} places", appended.len()),
+        })
+        .collect();
+    expected.sort_by_key(|message| message.seq);
+    assert_eq!(stored, expected, "what was answered is what is stored");
+    assert!(stored.iter().map(|message| message.seq).eq(1..=MESSAGES as u64));
+    assert_eq!(stored[0].parent, None);
+    assert!(stored.windows(2).all(|pair| pair[1].parent == Some(pair[0].id)), "one line from the last to the first");
+    let read = store.chat(workspace.id, chat.id).await.unwrap().unwrap();
+    assert_eq!(read.message_count, MESSAGES as u64);
+}
+
+pub(super) async fn gives_an_appended_message_the_last_one_as_its_parent(store: Db) {
+    let Scene { user, workspace, chat, .. } = Scene::set(&store).await;
+    let instance = an_instance();
+
+    // The first has none; a reply of the same unit has the message it answers, also where that is not named.
+    let (asked, reply) = (a_message(&chat, &user), a_reply(&chat));
+    let running = a_running_reply(&reply, &user, &instance);
+    assert_eq!(running.seq, 0);
+    let begin = Changes::new().append(asked.clone()).append(reply.clone()).insert(running.clone());
+    let done = attempt(&store, begin).await.unwrap();
+    assert_eq!(done.appended, [Appended { seq: 1, parent: None }, Appended { seq: 2, parent: Some(asked.id) }]);
+    let stored = store.running(reply.id).await.unwrap().unwrap();
+    assert_eq!(stored, private_chat_core::model::chat::RunningReply { seq: 2, ..running });
+
+    // As a send does it: the reply names the message of its own unit.
+    let again = a_message(&chat, &user);
+    let answer = Message { parent: Some(again.id), ..a_reply(&chat) };
+    let begin =
+        Changes::new().append(again.clone()).append(answer.clone()).insert(a_running_reply(&answer, &user, &instance));
+    let done = attempt(&store, begin).await.unwrap();
+    assert_eq!(
+        done.appended,
+        [Appended { seq: 3, parent: Some(reply.id) }, Appended { seq: 4, parent: Some(again.id) }]
+    );
+    assert_eq!(store.running(answer.id).await.unwrap().unwrap().seq, 4);
+
+    // A named parent makes a branch, and the next one that names none goes on from there.
+    let branch = Message { parent: Some(asked.id), ..a_message(&chat, &user) };
+    let done = attempt(&store, Changes::new().append(branch.clone())).await.unwrap();
+    assert_eq!(done.appended, [Appended { seq: 5, parent: Some(asked.id) }]);
+    let next = a_message(&chat, &user);
+    let done = attempt(&store, Changes::new().append(next.clone())).await.unwrap();
+    assert_eq!(done.appended, [Appended { seq: 6, parent: Some(branch.id) }]);
+
+    // Two chats in one unit keep their own count, and the places come in the order of the changes.
+    let sibling = a_chat(&workspace, &user);
+    let (here, there) = (a_message(&chat, &user), a_message(&sibling, &user));
+    let unit = Changes::new()
+        .insert(sibling.clone())
+        .append(there.clone())
+        .append(here.clone())
+        .append(a_message(&sibling, &user));
+    let done = attempt(&store, unit).await.unwrap();
+    let expected = [
+        Appended { seq: 1, parent: None },
+        Appended { seq: 7, parent: Some(next.id) },
+        Appended { seq: 2, parent: Some(there.id) },
+    ];
+    assert_eq!(done.appended, expected);
+
+    let stored = messages(&store, chat.id).await;
+    let line: Vec<_> = stored.iter().map(|message| (message.id, message.parent)).collect();
+    let expected = [
+        (asked.id, None),
+        (reply.id, Some(asked.id)),
+        (again.id, Some(reply.id)),
+        (answer.id, Some(again.id)),
+        (branch.id, Some(asked.id)),
+        (next.id, Some(branch.id)),
+        (here.id, Some(next.id)),
+    ];
+    assert_eq!(line, expected);
+}
+
+pub(super) async fn refuses_a_parent_of_another_chat(store: Db) {
+    let Scene { user, workspace, chat, .. } = Scene::set(&store).await;
+    let sibling = a_chat(&workspace, &user);
+    let (own, foreign) = (a_message(&chat, &user), a_message(&sibling, &user));
+    let unit = Changes::new().insert(sibling.clone()).append(own.clone()).append(foreign.clone());
+    attempt(&store, unit).await.unwrap();
+    for parent in [foreign.id, new_id()] {
+        let message = Message { parent: Some(parent), ..a_message(&chat, &user) };
+        let refused = Changes::new().append(a_message(&chat, &user)).append(message);
+        assert_eq!(attempt(&store, refused).await, Err((Conflict::MissingParent, 1)));
+    }
+    let itself = a_message(&chat, &user);
+    let itself = Message { parent: Some(itself.id), ..itself };
+    assert_eq!(attempt(&store, Changes::new().append(itself)).await, Err((Conflict::MissingParent, 0)));
+    assert_eq!(messages(&store, chat.id).await.len(), 1);
+    let fine = Message { parent: Some(own.id), ..a_message(&chat, &user) };
+    assert_eq!(
+        attempt(&store, Changes::new().append(fine)).await.unwrap().appended,
+        [Appended { seq: 2, parent: Some(own.id) }]
+    );
+}
+
+pub(super) async fn moves_the_activity_of_a_chat_with_its_messages(store: Db) {
+    let Scene { user, workspace, chat, .. } = Scene::set(&store).await;
+    let newer = a_chat(&workspace, &user);
+    attempt(&store, Changes::new().insert(newer.clone())).await.unwrap();
+    let filter = ChatFilter { workspace: workspace.id, viewer: user.id, archived: false, mine: false };
+    let listed = async || {
+        let got = store.chats(filter, page(None, 5)).await.unwrap();
+        got.items.into_iter().map(|chat| chat.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, [newer.id, chat.id]);
+    let (asked, reply) = (a_message(&chat, &user), a_reply(&chat));
+    attempt(&store, Changes::new().append(asked).append(reply.clone())).await.unwrap();
+    assert_eq!(listed().await, [chat.id, newer.id]);
+    let moved = Chat { message_count: 2, last_message_at: Some(reply.created_at), ..chat };
+    assert_eq!(
+        store.chat(workspace.id, moved.id).await.unwrap().as_ref(),
+        Some(&moved),
+        "and nothing else of it moved"
+    );
+
+    // A reply that grows or ends is no new message.
+    let stored = store.message(moved.id, reply.id).await.unwrap().unwrap();
+    attempt(&store, Changes::new().update(Message { updated_at: crate::fixture::now(), ..stored })).await.unwrap();
+    assert_eq!(store.chat(workspace.id, moved.id).await.unwrap(), Some(moved));
+    assert_eq!(store.chat(workspace.id, newer.id).await.unwrap(), Some(newer));
+}
+
+pub(super) async fn keeps_what_append_moves_when_a_chat_is_updated(store: Db) {
+    let Scene { user, workspace, chat: read_before, .. } = Scene::set(&store).await;
+    let mut last = None;
+    for _ in 0..3 {
+        let message = a_message(&read_before, &user);
+        attempt(&store, Changes::new().append(message.clone())).await.unwrap();
+        last = Some(message.created_at);
+    }
+    let titled = Chat { title: Some("A title".into()), ..read_before.clone() };
+    attempt(&store, Changes::new().update(titled.clone())).await.expect("messages do not move a chat's version");
+    let expected = Chat { message_count: 3, last_message_at: last, version: Version(2), ..titled };
+    assert_eq!(store.chat(workspace.id, expected.id).await.unwrap().as_ref(), Some(&expected));
+    let made_up = Chat { message_count: 99, last_message_at: None, ..expected.clone() };
+    attempt(&store, Changes::new().update(made_up).append(a_message(&expected, &user))).await.unwrap();
+    let read = store.chat(workspace.id, expected.id).await.unwrap().unwrap();
+    assert_eq!((read.message_count, read.version), (4, Version(3)));
+    assert!(read.last_message_at > last);
+
+    // Senders and those who rename do not get in each other's way.
+    let outcomes = race(20, |n| {
+        let (store, user, workspace, id) = (store.clone(), user.clone(), workspace.id, read.id);
+        let message = a_message(&read, &user);
+        async move {
+            if n % 4 > 0 {
+                attempt(&store, Changes::new().append(message)).await.expect("a sender never conflicts");
+                return 1;
+            }
+            loop {
+                let chat = store.chat(workspace, id).await.unwrap().unwrap();
+                let renamed = Chat { title: Some(format!("Title {n}")), ..chat };
+                match attempt(&store, Changes::new().update(renamed)).await {
+                    Ok(_) => return 0,
+                    Err((Conflict::Stale, 0)) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    })
+    .await;
+    let sent: u64 = outcomes.iter().sum();
+    let read = store.chat(workspace.id, read.id).await.unwrap().unwrap();
+    assert_eq!((read.message_count, read.version), (4 + sent, Version(3 + 20 - sent)));
+    let numbers: Vec<_> = messages(&store, read.id).await.iter().map(|message| message.seq).collect();
+    assert_eq!(numbers, (1..=4 + sent).collect::<Vec<_>>());
+}
+
+pub(super) async fn adds_up_to_a_ceiling_however_many_write(store: Db) {
+    let Scene { user, workspace, .. } = Scene::set(&store).await;
+    let made = Counter::WorkspacesMade(user.id);
+    let outcomes = race(40, |_| {
+        let store = store.clone();
+        async move { attempt(&store, Changes::new().add(made, 1, Some(10))).await }
+    })
+    .await;
+    let (added, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!(added.len(), 10);
+    assert!(refused.iter().all(|outcome| *outcome == Err((Conflict::Ceiling, 0))), "{refused:?}");
+
+    let add = async |delta, ceiling| attempt(&store, Changes::new().add(made, delta, ceiling)).await.is_ok();
+    assert!(!add(1, Some(10)).await);
+    assert!(add(-3, Some(10)).await, "7");
+    assert!(!add(4, Some(10)).await);
+    assert!(add(3, Some(10)).await, "10: up to the ceiling, ceiling included");
+    assert!(!add(1, Some(10)).await);
+    assert!(add(5, None).await, "15: without a ceiling there is none");
+    assert!(add(-1, Some(20)).await, "14");
+    assert!(!add(7, Some(20)).await);
+    assert!(add(6, Some(20)).await, "20");
+    let other = Scene::set(&store).await.user;
+    let others = Counter::WorkspacesMade(other.id);
+    assert!(
+        attempt(&store, Changes::new().add(others, 1, Some(1))).await.is_ok(),
+        "everybody has a counter of their own"
+    );
+
+    // Members that join at once, with the counter in the same unit.
+    let newcomers: Vec<User> = (0..20).map(|_| a_user()).collect();
+    let insert = newcomers.iter().fold(Changes::new(), |changes, user| changes.insert(user.clone()));
+    attempt(&store, insert).await.unwrap();
+    let outcomes = race(20, |n| {
+        let (store, membership) = (store.clone(), a_membership(&workspace, &newcomers[n], Role::Guest));
+        let counter = Counter::Members(workspace.id);
+        async move { attempt(&store, Changes::new().insert(membership).add(counter, 1, Some(8))).await }
+    })
+    .await;
+    let (joined, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!(joined.len(), 7, "the owner is one of the eight");
+    assert!(refused.iter().all(|outcome| *outcome == Err((Conflict::Ceiling, 1))), "{refused:?}");
+    assert_eq!(store.joined(workspace.id, user.id).await.unwrap().unwrap().member_count, 8);
+    let pairs: Vec<_> = newcomers.iter().map(|user| (workspace.id, user.id)).collect();
+    assert_eq!(store.memberships(&pairs).await.unwrap().len(), 7);
+}
