@@ -18,6 +18,8 @@ pub mod sql;
 #[cfg(feature = "system")]
 pub mod system;
 
+#[cfg(feature = "sql")]
+use private_chat_core::port::store::Store;
 use provider::ProviderKind;
 
 /// What `inference.providers.<name>.kind` may be.
@@ -29,3 +31,6 @@ pub const PROVIDER_KINDS: &[ProviderKind] = &[
     #[cfg(feature = "echo")]
     echo::ECHO,
 ];
+/// The databases that `database.backend` may name.
+#[cfg(feature = "sql")]
+pub const DATABASES: &[adapter::Adapter<dyn Store>] = &[sql::SQLITE, sql::MYSQL];

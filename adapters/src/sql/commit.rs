@@ -1,0 +1,383 @@
+//! A unit of work on an open transaction.
+//!
+//! The lock order is the same for every unit, so that two of them never wait for each other in a ring: the head of the workspace's event log
+//! first, then parents before children, then by key. Conflicts nevertheless name the change by its place in the use case's order.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use private_chat_core::change::{
+    Appended, Change, Changes, Checkpoint, Checkpointed, Committed, Counter, Event, EventKind, EventNumber, Record,
+    Ref, TextSoFar,
+};
+use private_chat_core::error::{Conflict, Failure};
+use private_chat_core::id::{MessageId, WorkspaceId};
+use private_chat_core::model::chat::{Message, MessageStatus};
+use sqlx::Error;
+
+use super::code::{self, Code as _, EventCode, MEMBERS, WORKSPACES_MADE};
+use super::dialect::{Fault, fault};
+use super::read::RUNNING_OF;
+use super::row;
+use super::seam::{Connection, args};
+use super::statement;
+
+/// Why something was not written.
+pub(super) enum Refusal {
+    /// It can't be, and nothing is wrong with the database.
+    Final(Failure),
+    /// The database said so.
+    Sql(Error),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Final(failure)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// What is written in one transaction. It may be performed several times, of which the last one counts.
+#[async_trait]
+pub(super) trait Work: Send + Sync + 'static {
+    /// What its caller learns.
+    type Made: Send + 'static;
+
+    /// Writes it on a connection with an open transaction.
+    async fn perform(&self, connection: &mut Connection<'_>) -> Result<Self::Made, Refusal>;
+}
+
+#[async_trait]
+impl Work for Changes {
+    type Made = Committed;
+
+    async fn perform(&self, connection: &mut Connection<'_>) -> Result<Committed, Refusal> {
+        let mut unit = Unit { connection, changes: self, first_event: None, appended: HashMap::new() };
+        let headless = unit.take_numbers().await?;
+        for place in lock_order(self.changes()) {
+            unit.change(&self.changes()[place]).await.map_err(|stop| stop.at(place))?;
+        }
+        if headless {
+            // The log went with its workspace. The events stand behind the changes.
+            return Err(Stop::Conflict(Conflict::MissingParent).at(self.changes().len()));
+        }
+        unit.log_events().await?;
+        for (place, change) in self.changes().iter().enumerate().rev() {
+            unit.delete_parent(change).await.map_err(|stop| stop.at(place))?;
+        }
+        Ok(unit.committed())
+    }
+}
+
+/// Why a change was not made; its place is not known yet.
+enum Stop {
+    Conflict(Conflict),
+    Sql(Error),
+    Final(Failure),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        match fault(&error) {
+            Fault::Duplicate => Self::Conflict(Conflict::Duplicate),
+            Fault::MissingParent => Self::Conflict(Conflict::MissingParent),
+            _ => Self::Sql(error),
+        }
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Final(failure)
+    }
+}
+
+impl Stop {
+    fn at(self, change: usize) -> Refusal {
+        match self {
+            Self::Conflict(conflict) => Refusal::Final(Failure::Conflict { conflict, change }),
+            Self::Sql(error) => Refusal::Sql(error),
+            Self::Final(failure) => Refusal::Final(failure),
+        }
+    }
+}
+
+/// Exactly one row was touched, or the change conflicts.
+const fn one(rows: u64, otherwise: Conflict) -> Result<(), Stop> {
+    match rows {
+        1 => Ok(()),
+        _ => Err(Stop::Conflict(otherwise)),
+    }
+}
+
+/// The places of the changes in the order in which their rows are locked. Changes of one row stay in the use case's order.
+fn lock_order(changes: &[Change]) -> Vec<usize> {
+    let mut places: Vec<_> = (0..changes.len()).collect();
+    places.sort_by_key(|place| rank(&changes[*place]));
+    places
+}
+
+/// Where a change's row stands: its table, parents first, and its key.
+fn rank(change: &Change) -> (u8, [u8; 16], [u8; 16]) {
+    const NONE: [u8; 16] = [0; 16];
+    let key = match change {
+        Change::Insert(record) | Change::Update(record) | Change::Delete(record) => record.key(),
+        Change::Expect(key, _) => *key,
+        Change::Append(message) => Ref::Chat(message.chat),
+        Change::Add { counter: Counter::Members(workspace), .. } => return (6, *workspace.as_bytes(), NONE),
+        Change::Add { counter: Counter::WorkspacesMade(user), .. } => return (6, *user.as_bytes(), [1; 16]),
+    };
+    match key {
+        Ref::Installation => (0, NONE, NONE),
+        Ref::Instance(id) => (1, *id.as_bytes(), NONE),
+        Ref::User(id) => (2, *id.as_bytes(), NONE),
+        Ref::Session(id) => (3, *id.as_bytes(), NONE),
+        Ref::Workspace(id) => (4, *id.as_bytes(), NONE),
+        Ref::Membership(workspace, user) => (5, *workspace.as_bytes(), *user.as_bytes()),
+        Ref::Chat(id) => (7, *id.as_bytes(), NONE),
+        Ref::Message(_, id) => (8, *id.as_bytes(), NONE),
+        Ref::RunningReply(id) => (9, *id.as_bytes(), NONE),
+    }
+}
+
+/// Whether other rows go with the record's row.
+const fn has_children(record: &Record) -> bool {
+    matches!(record, Record::User(_) | Record::Workspace(_) | Record::Chat(_) | Record::Message(_))
+}
+
+/// A unit of work, half done.
+struct Unit<'u, 'c> {
+    connection: &'u mut Connection<'c>,
+    changes: &'u Changes,
+    first_event: Option<EventNumber>,
+    appended: HashMap<MessageId, Appended>,
+}
+
+impl Unit<'_, '_> {
+    /// Takes the events' numbers from the head of the log, which thereby is locked. Says whether there is no such log.
+    async fn take_numbers(&mut self) -> Result<bool, Error> {
+        let Some(event) = self.changes.events().first() else { return Ok(false) };
+        if self.makes(event.workspace) {
+            // The head comes with the workspace, and nobody else knows of it yet.
+            self.first_event = Some(1);
+            return Ok(false);
+        }
+        let events = self.changes.events().len() as u64;
+        let sql = "UPDATE event_heads SET newest = newest + ? WHERE workspace_id = ?";
+        if self.connection.execute(sql, args![events, &event.workspace]).await? == 0 {
+            return Ok(true);
+        }
+        let sql = "SELECT newest FROM event_heads WHERE workspace_id = ?";
+        let row = self.connection.fetch_one(sql, args![&event.workspace]).await?.ok_or(Error::RowNotFound)?;
+        let newest: EventNumber = row.read(|row| row.count()).map_err(|odd| Error::Decode(odd.into()))?;
+        self.first_event = Some(newest - events + 1);
+        Ok(false)
+    }
+
+    /// Whether the unit makes this workspace.
+    fn makes(&self, workspace: WorkspaceId) -> bool {
+        self.changes
+            .changes()
+            .iter()
+            .any(|change| matches!(change, Change::Insert(Record::Workspace(new)) if new.id == workspace))
+    }
+
+    async fn change(&mut self, change: &Change) -> Result<(), Stop> {
+        match change {
+            Change::Insert(record) => {
+                let appended = &self.appended;
+                let seq = |message: MessageId| appended.get(&message).map(|to| to.seq);
+                one(statement::insert(self.connection, record, seq).await?, Conflict::Duplicate)?;
+                if let Record::Workspace(workspace) = record {
+                    self.insert_head(workspace.id).await?;
+                }
+                Ok(())
+            }
+            Change::Update(record) => one(statement::update(self.connection, record).await?, Conflict::Stale),
+            // Other changes of the unit may be of rows that go with this one: it is locked in its turn, and goes at the end.
+            Change::Delete(record) if has_children(record) => self.expect(&record.key(), record.version()).await,
+            Change::Delete(record) => {
+                one(statement::delete(self.connection, &record.key(), record.version()).await?, Conflict::Stale)
+            }
+            Change::Expect(key, version) => self.expect(key, *version).await,
+            Change::Append(message) => self.append(message).await,
+            Change::Add { counter, delta, ceiling } => self.add(counter, *delta, ceiling.unwrap_or(i64::MAX)).await,
+        }
+    }
+
+    async fn expect(&mut self, key: &Ref, version: private_chat_core::change::Version) -> Result<(), Stop> {
+        one(statement::expect(self.connection, key, version).await?, Conflict::Stale)
+    }
+
+    async fn insert_head(&mut self, workspace: WorkspaceId) -> Result<(), Stop> {
+        let events = self.changes.events().iter().filter(|event| event.workspace == workspace).count() as u64;
+        let sql = "INSERT INTO event_heads (workspace_id, newest, forgotten) VALUES (?, ?, 0)";
+        self.connection.execute(sql, args![&workspace, events]).await?;
+        Ok(())
+    }
+
+    /// Puts a message at the end of its chat. The chat's row is locked by the first statement, so that what the second one reads stands.
+    async fn append(&mut self, message: &Message) -> Result<(), Stop> {
+        let at = message.created_at;
+        let sql = "UPDATE chats SET message_count = message_count + 1, last_message_at = ?, active_at = ? \
+                   WHERE id = ? AND workspace_id = ?";
+        let rows = self.connection.execute(sql, args![at, at, &message.chat, &message.workspace]).await?;
+        one(rows, Conflict::MissingParent)?;
+        let row = match &message.parent {
+            Some(parent) => {
+                let sql = "SELECT c.message_count, (SELECT m.id FROM messages m WHERE m.id = ? AND m.chat_id = c.id) \
+                           FROM chats c WHERE c.id = ?";
+                self.connection.fetch_one(sql, args![parent, &message.chat]).await?
+            }
+            None => {
+                let sql = "SELECT c.message_count, \
+                           (SELECT m.id FROM messages m WHERE m.chat_id = c.id ORDER BY m.seq DESC LIMIT 1) \
+                           FROM chats c WHERE c.id = ?";
+                self.connection.fetch_one(sql, args![&message.chat]).await?
+            }
+        };
+        let row = row.ok_or(Error::RowNotFound)?;
+        let (seq, parent) = row.read(|row| Ok((row.count()?, row.opt_id::<MessageId>()?)))?;
+        if parent.is_none() && message.parent.is_some() {
+            return Err(Stop::Conflict(Conflict::MissingParent));
+        }
+        statement::insert_message(self.connection, message, seq, parent).await?;
+        self.appended.insert(message.id, Appended { seq, parent });
+        Ok(())
+    }
+
+    /// Moves a counter. Where its row is missing, others may be about to make it too: whoever comes second moves theirs.
+    async fn add(&mut self, counter: &Counter, delta: i64, ceiling: i64) -> Result<(), Stop> {
+        let (kind, owner) = code::counter(counter);
+        if self.move_counter(counter, delta, ceiling).await? {
+            return Ok(());
+        }
+        let sql = "SELECT value FROM counters WHERE kind = ? AND owner_id = ?";
+        let stands = self.connection.fetch_one(sql, args![kind, owner]).await?.is_some();
+        if stands || delta > ceiling {
+            return Err(Stop::Conflict(Conflict::Ceiling));
+        }
+        let sql = "INSERT INTO counters (kind, owner_id, value) VALUES (?, ?, ?)";
+        match self.connection.execute(sql, args![kind, owner, delta]).await {
+            Ok(_) => Ok(()),
+            Err(error) if fault(&error) == Fault::Duplicate => {
+                match self.move_counter(counter, delta, ceiling).await? {
+                    true => Ok(()),
+                    false => Err(Stop::Conflict(Conflict::Ceiling)),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn move_counter(&mut self, counter: &Counter, delta: i64, ceiling: i64) -> Result<bool, Stop> {
+        let (kind, owner) = code::counter(counter);
+        let sql = "UPDATE counters SET value = value + ? WHERE kind = ? AND owner_id = ? AND value + ? <= ?";
+        Ok(self.connection.execute(sql, args![delta, kind, owner, delta, ceiling]).await? == 1)
+    }
+
+    async fn log_events(&mut self) -> Result<(), Error> {
+        let Some(first) = self.first_event else { return Ok(()) };
+        let sql = "INSERT INTO events (workspace_id, number, kind, chat_id, message_id, happened_at) VALUES (?, ?, ?, ?, ?, ?)";
+        for (number, Event { workspace, kind, at }) in (first..).zip(self.changes.events()) {
+            let (code, chat, message) = match kind {
+                EventKind::MessageCreated(chat, message) => (EventCode::MessageCreated, chat, Some(message)),
+                EventKind::MessageEnded(chat, message) => (EventCode::MessageEnded, chat, Some(message)),
+                EventKind::ChatCreated(chat) => (EventCode::ChatCreated, chat, None),
+                EventKind::ChatUpdated(chat) => (EventCode::ChatUpdated, chat, None),
+                EventKind::ChatDeleted(chat) => (EventCode::ChatDeleted, chat, None),
+            };
+            self.connection.execute(sql, args![workspace, number, code.code(), chat, message, *at]).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the row of a change that was only locked so far, with what goes with it: by foreign key, and its counter by hand.
+    async fn delete_parent(&mut self, change: &Change) -> Result<(), Stop> {
+        let Change::Delete(record) = change else { return Ok(()) };
+        if !has_children(record) {
+            return Ok(());
+        }
+        let (kind, owner) = match record {
+            Record::Workspace(workspace) => (MEMBERS, workspace.id.as_bytes()),
+            Record::User(user) => (WORKSPACES_MADE, user.id.as_bytes()),
+            _ => {
+                statement::delete(self.connection, &record.key(), record.version()).await?;
+                return Ok(());
+            }
+        };
+        statement::delete(self.connection, &record.key(), record.version()).await?;
+        self.connection.execute("DELETE FROM counters WHERE kind = ? AND owner_id = ?", args![kind, owner]).await?;
+        Ok(())
+    }
+
+    fn committed(self) -> Committed {
+        let appends = self.changes.changes().iter().filter_map(|change| match change {
+            Change::Append(message) => self.appended.get(&message.id).copied(),
+            _ => None,
+        });
+        Committed { first_event: self.first_event, appended: appends.collect() }
+    }
+}
+
+#[async_trait]
+impl Work for Checkpoint {
+    type Made = Checkpointed;
+
+    async fn perform(&self, connection: &mut Connection<'_>) -> Result<Checkpointed, Refusal> {
+        let sql = "UPDATE instances SET beat = ? WHERE id = ?";
+        if connection.execute(sql, args![self.beat, &self.instance]).await? == 0 {
+            return Ok(Checkpointed::default());
+        }
+        // A reply that ended in the meantime is no longer streaming; one that was given to another process is no longer this one's.
+        let sql = "UPDATE messages SET content = ?, reasoning = ?, updated_at = ? \
+                   WHERE chat_id = ? AND seq = ? AND id = ? AND status = ? \
+                   AND EXISTS (SELECT 1 FROM running_replies r WHERE r.message_id = messages.id AND r.instance_id = ?)";
+        let mut texts: Vec<&TextSoFar> = self.texts.iter().collect();
+        texts.sort_by_key(|text| text.message);
+        for text in texts {
+            let args = args![
+                &text.content,
+                &text.reasoning,
+                self.at,
+                &text.chat,
+                text.seq,
+                &text.message,
+                MessageStatus::Streaming.code(),
+                &self.instance,
+            ];
+            connection.execute(sql, args).await?;
+        }
+        let rows = connection.fetch(RUNNING_OF, args![&self.instance]).await?;
+        let running = rows.iter().map(|row| row.read(row::running)).collect::<Result<_, _>>()?;
+        Ok(Checkpointed { alive: true, running })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use private_chat_core::change::{Instance, Version};
+    use uuid::Uuid;
+
+    #[test]
+    fn rows_are_locked_parents_first_and_one_row_in_the_order_given() {
+        let id = |n| Uuid::from_u128(n);
+        let expect = |key| Change::Expect(key, Version::FIRST);
+        let changes = [
+            expect(Ref::RunningReply(id(1).into())),
+            expect(Ref::Chat(id(9).into())),
+            expect(Ref::Chat(id(2).into())),
+            Change::Insert(Instance { id: id(3).into(), beat: 0, version: Version::FIRST }.into()),
+            expect(Ref::Instance(id(3).into())),
+            Change::Add { counter: Counter::Members(id(1).into()), delta: 1, ceiling: None },
+            expect(Ref::Membership(id(1).into(), id(1).into())),
+        ];
+        assert_eq!(lock_order(&changes), [3, 4, 6, 5, 2, 1, 0]);
+    }
+}

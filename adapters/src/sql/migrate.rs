@@ -1,0 +1,230 @@
+//! Brings a database to the schema that this program needs: see `migrations/README.md` for the rules that the files keep.
+
+use private_chat_core::error::Failure;
+use private_chat_core::port::Result;
+use sha2::{Digest as _, Sha256};
+use sqlx::Error;
+use sqlx::mysql::MySqlDatabaseError;
+
+use super::dialect::failure;
+use super::seam::{Connection, args};
+
+/// One step of the schema, in each database's words.
+struct Migration {
+    number: i64,
+    name: &'static str,
+    sqlite: &'static str,
+    mysql: &'static str,
+}
+
+macro_rules! migrations {
+    ($($number:literal $name:literal;)*) => {
+        &[$(Migration {
+            number: $number,
+            name: $name,
+            sqlite: include_str!(concat!("../../../migrations/sqlite/", $name, ".sql")),
+            mysql: include_str!(concat!("../../../migrations/mysql/", $name, ".sql")),
+        }),*]
+    };
+}
+
+const MIGRATIONS: &[Migration] = migrations! {
+    1 "0001_first_light";
+};
+
+/// The number of the newest migration that this program knows, and needs.
+pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].number;
+
+impl Migration {
+    /// Line ends do not count: a checkout may change them.
+    fn checksum(text: &str) -> [u8; 32] {
+        Sha256::digest(text.replace("\r\n", "\n")).into()
+    }
+}
+
+/// A migration that was applied, or begun.
+struct Applied {
+    number: i64,
+    checksum: [u8; 32],
+    steps: usize,
+    finished: bool,
+}
+
+async fn applied(connection: &mut Connection<'_>) -> Result<Vec<Applied>> {
+    let sql = "SELECT number, checksum, steps, finished FROM schema_migrations ORDER BY number";
+    let rows = connection.fetch(sql, &[]).await.map_err(failure)?;
+    let read = |row: &super::seam::Row| {
+        row.read(|row| {
+            Ok(Applied { number: row.int()?, checksum: row.array()?, steps: row.count()?, finished: row.flag()? })
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// What is still to be done, each with the number of its statements that are done; refuses a database that is none of this program's past.
+fn missing(
+    applied: &[Applied],
+    text: fn(&Migration) -> &'static str,
+) -> Result<Vec<(&'static Migration, Option<usize>)>> {
+    for done in applied {
+        let Some(known) = MIGRATIONS.iter().find(|migration| migration.number == done.number) else {
+            return Err(Failure::corrupt(format!(
+                "the database has migration {}, this program knows {NEWEST} at most: it is older than the database",
+                done.number
+            )));
+        };
+        if Migration::checksum(text(known)) != done.checksum {
+            return Err(Failure::corrupt(format!(
+                "migration {} is not the one that was applied to this database",
+                known.name
+            )));
+        }
+    }
+    let begun = |migration: &Migration| applied.iter().find(|done| done.number == migration.number);
+    Ok(MIGRATIONS
+        .iter()
+        .filter(|migration| begun(migration).is_none_or(|done| !done.finished))
+        .map(|migration| (migration, begun(migration).map(|done| done.steps)))
+        .collect())
+}
+
+/// Migrates SQLite: all that is missing in one transaction, which also is the lock. The transaction is open already.
+pub(super) async fn sqlite(connection: &mut Connection<'_>) -> Result<()> {
+    let table = "CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, \
+                 checksum BLOB NOT NULL, steps INTEGER NOT NULL, finished INTEGER NOT NULL) STRICT";
+    connection.run(table).await.map_err(failure)?;
+    for (migration, _) in missing(&applied(connection).await?, |migration| migration.sqlite)? {
+        connection.run(migration.sqlite).await.map_err(failure)?;
+        record(connection, migration, migration.sqlite, true).await.map_err(failure)?;
+        tracing::info!(migration = migration.name, "the database was migrated");
+    }
+    Ok(())
+}
+
+async fn record(
+    connection: &mut Connection<'_>,
+    migration: &Migration,
+    text: &str,
+    finished: bool,
+) -> std::result::Result<(), Error> {
+    let sql = "INSERT INTO schema_migrations (number, name, checksum, steps, finished) VALUES (?, ?, ?, 0, ?)";
+    let checksum = Migration::checksum(text);
+    connection.execute(sql, args![migration.number, migration.name, &checksum, finished]).await.map(drop)
+}
+
+/// Migrates MySQL, under a lock that ends with the connection at the latest.
+pub(super) async fn mysql(connection: &mut Connection<'_>) -> Result<()> {
+    let sql = "SELECT GET_LOCK(LEFT(CONCAT('private-chat migration ', DATABASE()), 64), 10)";
+    let row = connection.fetch_one(sql, &[]).await.map_err(failure)?.ok_or_else(|| failure(Error::RowNotFound))?;
+    if row.read(|row| row.opt_int())? != Some(1) {
+        return Err(Failure::database("another process migrates the database"));
+    }
+    let done = mysql_locked(connection).await;
+    let released =
+        connection.fetch("SELECT RELEASE_LOCK(LEFT(CONCAT('private-chat migration ', DATABASE()), 64))", &[]).await;
+    done.and(released.map(drop).map_err(failure))
+}
+
+async fn mysql_locked(connection: &mut Connection<'_>) -> Result<()> {
+    let table = "CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL, \
+                 checksum BINARY(32) NOT NULL, steps BIGINT NOT NULL, finished SMALLINT NOT NULL) \
+                 ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+    connection.run(table).await.map_err(failure)?;
+    for (migration, begun) in missing(&applied(connection).await?, |migration| migration.mysql)? {
+        if begun.is_none() {
+            record(connection, migration, migration.mysql, false).await.map_err(failure)?;
+        }
+        let done = begun.unwrap_or(0);
+        for (step, statement) in statements(migration.mysql).enumerate().skip(done) {
+            match connection.run(statement).await {
+                // The process that began died between a statement and the count of it.
+                Err(error) if begun == Some(step) && is_done_already(&error) => {}
+                outcome => outcome.map_err(failure)?,
+            }
+            let sql = "UPDATE schema_migrations SET steps = ? WHERE number = ?";
+            connection.execute(sql, args![step as u64 + 1, migration.number]).await.map_err(failure)?;
+        }
+        let sql = "UPDATE schema_migrations SET finished = 1 WHERE number = ?";
+        connection.execute(sql, args![migration.number]).await.map_err(failure)?;
+        tracing::info!(migration = migration.name, "the database was migrated");
+    }
+    Ok(())
+}
+
+/// The statements of a file: each ends with `;` at the end of a line.
+fn statements(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty())
+}
+
+/// The table, column or key stands already, or is gone already.
+fn is_done_already(error: &Error) -> bool {
+    let number = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+    matches!(number.map(MySqlDatabaseError::number), Some(1050 | 1051 | 1060 | 1061 | 1091 | 1826))
+}
+
+/// Counts the needed migration where it is applied: what tells that a database has this program's schema.
+pub(super) const IS_CURRENT: &str = "SELECT COUNT(*) FROM schema_migrations WHERE number = ? AND finished = 1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn files(dialect: &str) -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(dialect);
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn both_databases_have_the_same_files_and_the_program_has_them_all() {
+        let embedded: Vec<_> = MIGRATIONS.iter().map(|migration| format!("{}.sql", migration.name)).collect();
+        assert_eq!(files("sqlite"), embedded);
+        assert_eq!(files("mysql"), embedded);
+    }
+
+    #[test]
+    fn numbers_follow_each_other_and_are_those_of_the_names() {
+        for (migration, number) in MIGRATIONS.iter().zip(1..) {
+            assert_eq!(migration.number, number);
+            assert!(migration.name.starts_with(&format!("{number:04}_")), "{}", migration.name);
+        }
+    }
+
+    #[test]
+    fn both_databases_have_the_same_tables_and_columns() {
+        // The second word of a line within a table is a column's type; what does not start with a small letter is no column.
+        let shape = |text: &str| -> Vec<String> {
+            text.lines()
+                .filter(|line| {
+                    line.starts_with("CREATE TABLE")
+                        || line.starts_with("    ") && !line.trim().starts_with(char::is_uppercase)
+                })
+                .map(|line| line.trim().split(' ').take(if line.starts_with("CREATE") { 3 } else { 1 }).collect())
+                .collect()
+        };
+        for migration in MIGRATIONS {
+            assert_eq!(shape(migration.sqlite), shape(migration.mysql), "{}", migration.name);
+        }
+    }
+
+    #[test]
+    fn every_table_of_mysql_names_its_charset() {
+        for statement in MIGRATIONS.iter().flat_map(|migration| statements(migration.mysql)) {
+            let named = statement.ends_with("ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
+            assert!(named || !statement.contains("CREATE TABLE"), "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_newer_or_altered_database_is_refused() {
+        let applied = |number, checksum| [Applied { number, checksum, steps: 0, finished: true }];
+        let text: fn(&Migration) -> &'static str = |migration| migration.sqlite;
+        let known = Migration::checksum(MIGRATIONS[0].sqlite);
+        assert!(missing(&applied(1, known), text).unwrap().is_empty());
+        assert!(matches!(missing(&applied(1, [0; 32]), text), Err(Failure::Corrupt { .. })));
+        assert!(matches!(missing(&applied(NEWEST + 1, known), text), Err(Failure::Corrupt { .. })));
+    }
+}

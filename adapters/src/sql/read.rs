@@ -1,0 +1,274 @@
+//! What is asked of the database: every statement that reads, in the order of the ports.
+
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+use private_chat_core::change::{EventNumber, Instance, LoggedEvent};
+use private_chat_core::id::{ChatId, InstanceId, MessageId, SessionId, UserId, WorkspaceId};
+use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq};
+use private_chat_core::model::installation::Installation;
+use private_chat_core::model::session::Session;
+use private_chat_core::model::user::{Email, User};
+use private_chat_core::model::workspace::{Joined, Membership};
+use private_chat_core::page::{ActivityKey, Limit, Page, PageRequest};
+use private_chat_core::port::Result;
+use private_chat_core::port::store::{
+    ChatFilter, ChatRepository, LogBounds, Order, ReplyRepository, SessionRepository, UserRepository,
+    WorkspaceRepository,
+};
+use private_chat_core::time::Timestamp;
+use uuid::Uuid;
+
+use super::SqlStore;
+use super::code::{Code as _, MEMBERS};
+use super::row;
+use super::row::{
+    chat_columns, event_columns, installation_columns, joined_columns, membership_columns, message_columns,
+    running_columns, session_columns, user_columns,
+};
+use super::seam::{Arg, args};
+use private_chat_core::model::chat::Visibility;
+
+/// Before every first page: the keys that all rows come after, so that first and later pages are one statement.
+const NEWEST: ActivityKey = ActivityKey { at: Timestamp::from_micros(i64::MAX), id: Uuid::max() };
+
+/// How many keys one statement of a bulk look-up takes. The rest of the last one is filled up, so that there is one statement to prepare.
+const BULK: usize = 32;
+
+fn bulk(statement: &str, each: &str, between: &str) -> String {
+    format!("{statement}{}", vec![each; BULK].join(between))
+}
+
+#[async_trait]
+impl UserRepository for SqlStore {
+    async fn user(&self, id: UserId) -> Result<Option<User>> {
+        let sql = concat!("SELECT ", user_columns!(), " FROM users u WHERE u.id = ?");
+        self.database()?.first(sql, args![&id], row::user).await
+    }
+
+    async fn user_by_email(&self, email: &Email) -> Result<Option<User>> {
+        let sql = concat!("SELECT ", user_columns!(), " FROM users u WHERE u.email = ?");
+        self.database()?.first(sql, args![email.as_str()], row::user).await
+    }
+
+    async fn installation(&self) -> Result<Option<Installation>> {
+        let sql = concat!("SELECT ", installation_columns!(), " FROM installation WHERE id = 1");
+        self.database()?.first(sql, &[], row::installation).await
+    }
+}
+
+#[async_trait]
+impl SessionRepository for SqlStore {
+    async fn session(&self, id: SessionId) -> Result<Option<(Session, User)>> {
+        let sql = concat!(
+            "SELECT ",
+            session_columns!(),
+            ", ",
+            user_columns!(),
+            " FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = ?"
+        );
+        self.database()?.first(sql, args![&id], row::session).await
+    }
+
+    async fn sessions(&self, ids: &[SessionId]) -> Result<Vec<(Session, User)>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            let head = concat!(
+                "SELECT ",
+                session_columns!(),
+                ", ",
+                user_columns!(),
+                " FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id IN ("
+            );
+            bulk(head, "?", ", ") + ")"
+        });
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(BULK) {
+            let keys: Vec<_> = filled(some).map(Arg::from).collect();
+            found.extend(self.database()?.all(&SQL, &keys, row::session).await?);
+        }
+        Ok(found)
+    }
+}
+
+/// The keys of one bulk look-up, its last one repeated until it is full.
+fn filled<T>(some: &[T]) -> impl Iterator<Item = &T> {
+    some.iter().chain(some.last().into_iter().cycle()).take(BULK)
+}
+
+#[async_trait]
+impl WorkspaceRepository for SqlStore {
+    async fn joined(&self, workspace: WorkspaceId, user: UserId) -> Result<Option<Joined>> {
+        let sql = concat!(
+            "SELECT ",
+            joined_columns!(),
+            " FROM memberships m JOIN workspaces w ON w.id = m.workspace_id \
+             LEFT JOIN counters n ON n.kind = ? AND n.owner_id = m.workspace_id \
+             WHERE m.workspace_id = ? AND m.user_id = ?"
+        );
+        self.database()?.first(sql, args![MEMBERS, &workspace, &user], row::joined).await
+    }
+
+    async fn membership(&self, workspace: WorkspaceId, user: UserId) -> Result<Option<Membership>> {
+        let sql =
+            concat!("SELECT ", membership_columns!(), " FROM memberships m WHERE m.workspace_id = ? AND m.user_id = ?");
+        self.database()?.first(sql, args![&workspace, &user], row::membership).await
+    }
+
+    async fn memberships(&self, of: &[(WorkspaceId, UserId)]) -> Result<Vec<Membership>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            let head = concat!("SELECT ", membership_columns!(), " FROM memberships m WHERE ");
+            bulk(head, "(m.workspace_id = ? AND m.user_id = ?)", " OR ")
+        });
+        let mut found = Vec::with_capacity(of.len());
+        for some in of.chunks(BULK) {
+            let keys: Vec<_> =
+                filled(some).flat_map(|(workspace, user)| [Arg::from(workspace), Arg::from(user)]).collect();
+            found.extend(self.database()?.all(&SQL, &keys, row::membership).await?);
+        }
+        Ok(found)
+    }
+
+    async fn workspaces_of(&self, user: UserId, page: PageRequest<WorkspaceId>) -> Result<Page<Joined, WorkspaceId>> {
+        let sql = concat!(
+            "SELECT ",
+            joined_columns!(),
+            " FROM memberships m JOIN workspaces w ON w.id = m.workspace_id \
+             LEFT JOIN counters n ON n.kind = ? AND n.owner_id = m.workspace_id \
+             WHERE m.user_id = ? AND m.workspace_id < ? ORDER BY m.workspace_id DESC LIMIT ?"
+        );
+        let after = page.after.unwrap_or_else(|| WorkspaceId::from(NEWEST.id));
+        let found =
+            self.database()?.all(sql, args![MEMBERS, &user, &after, page.limit.overfetch()], row::joined).await?;
+        Ok(Page::from_overfetched(found, page.limit, |joined| joined.workspace.id))
+    }
+}
+
+#[async_trait]
+impl ChatRepository for SqlStore {
+    async fn chat(&self, workspace: WorkspaceId, id: ChatId) -> Result<Option<Chat>> {
+        let sql = concat!(
+            "SELECT ",
+            chat_columns!(),
+            " FROM chats c LEFT JOIN users a ON a.id = c.created_by WHERE c.id = ? AND c.workspace_id = ?"
+        );
+        self.database()?.first(sql, args![&id, &workspace], row::chat).await
+    }
+
+    async fn chats(&self, filter: ChatFilter, page: PageRequest<ActivityKey>) -> Result<Page<Chat, ActivityKey>> {
+        // The first comparison of active_at alone is what both databases find the start of the range by.
+        let sql = concat!(
+            "SELECT ",
+            chat_columns!(),
+            " FROM chats c LEFT JOIN users a ON a.id = c.created_by \
+             WHERE c.workspace_id = ? AND c.archived = ? \
+             AND c.active_at <= ? AND (c.active_at < ? OR c.id < ?) \
+             AND (c.visibility = ? OR c.created_by = ?) AND (? = 0 OR c.created_by = ?) \
+             ORDER BY c.active_at DESC, c.id DESC LIMIT ?"
+        );
+        let after = page.after.unwrap_or(NEWEST);
+        let args = args![
+            &filter.workspace,
+            filter.archived,
+            after.at,
+            after.at,
+            &after.id,
+            Visibility::Workspace.code(),
+            &filter.viewer,
+            filter.mine,
+            &filter.viewer,
+            page.limit.overfetch(),
+        ];
+        let found = self.database()?.all(sql, args, row::chat).await?;
+        Ok(Page::from_overfetched(found, page.limit, |chat| ActivityKey {
+            at: chat.active_at(),
+            id: *chat.id.as_uuid(),
+        }))
+    }
+
+    async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>> {
+        let sql = concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages m LEFT JOIN users a ON a.id = m.author_id WHERE m.id = ? AND m.chat_id = ?"
+        );
+        self.database()?.first(sql, args![&id, &chat], row::message).await
+    }
+
+    async fn messages(&self, chat: ChatId, order: Order, page: PageRequest<Seq>) -> Result<Page<Message, Seq>> {
+        let (sql, from) = match order {
+            Order::Ascending => (MESSAGES_UP, 0),
+            Order::Descending => (MESSAGES_DOWN, Seq::MAX),
+        };
+        let after = page.after.unwrap_or(from);
+        let found = self.database()?.all(sql, args![&chat, after, page.limit.overfetch()], row::message).await?;
+        Ok(Page::from_overfetched(found, page.limit, |message| message.seq))
+    }
+}
+
+const MESSAGES_UP: &str = concat!(
+    "SELECT ",
+    message_columns!(),
+    " FROM messages m LEFT JOIN users a ON a.id = m.author_id \
+     WHERE m.chat_id = ? AND m.seq > ? ORDER BY m.seq ASC LIMIT ?"
+);
+
+pub(super) const MESSAGES_DOWN: &str = concat!(
+    "SELECT ",
+    message_columns!(),
+    " FROM messages m LEFT JOIN users a ON a.id = m.author_id \
+     WHERE m.chat_id = ? AND m.seq < ? ORDER BY m.seq DESC LIMIT ?"
+);
+
+/// The replies that run in the name of a process; also what a checkpoint answers.
+pub(super) const RUNNING_OF: &str =
+    concat!("SELECT ", running_columns!(), " FROM running_replies r WHERE r.instance_id = ? ORDER BY r.message_id");
+
+#[async_trait]
+impl ReplyRepository for SqlStore {
+    async fn events(&self, workspace: WorkspaceId, after: EventNumber, limit: Limit) -> Result<Vec<LoggedEvent>> {
+        let sql = concat!(
+            "SELECT ",
+            event_columns!(),
+            " FROM events e WHERE e.workspace_id = ? AND e.number > ? ORDER BY e.number LIMIT ?"
+        );
+        self.database()?.all(sql, args![&workspace, after, limit.overfetch() - 1], row::event).await
+    }
+
+    async fn log_bounds(&self, workspace: WorkspaceId) -> Result<LogBounds> {
+        let sql = "SELECT h.newest, h.forgotten FROM event_heads h WHERE h.workspace_id = ?";
+        Ok(self.database()?.first(sql, args![&workspace], row::log_bounds).await?.unwrap_or_default())
+    }
+
+    async fn running_in(&self, workspace: WorkspaceId) -> Result<Vec<(RunningReply, Message)>> {
+        let sql = concat!(
+            "SELECT ",
+            running_columns!(),
+            ", ",
+            message_columns!(),
+            " FROM running_replies r JOIN messages m ON m.chat_id = r.chat_id AND m.seq = r.seq \
+             LEFT JOIN users a ON a.id = m.author_id WHERE r.workspace_id = ? ORDER BY r.message_id"
+        );
+        self.database()?.all(sql, args![&workspace], row::running_message).await
+    }
+
+    async fn running_of(&self, instance: Option<InstanceId>) -> Result<Vec<RunningReply>> {
+        let Some(instance) = instance else {
+            let sql = concat!(
+                "SELECT ",
+                running_columns!(),
+                " FROM running_replies r LEFT JOIN instances i ON i.id = r.instance_id WHERE i.id IS NULL ORDER BY r.message_id"
+            );
+            return self.database()?.all(sql, &[], row::running).await;
+        };
+        self.database()?.all(RUNNING_OF, args![&instance], row::running).await
+    }
+
+    async fn running(&self, message: MessageId) -> Result<Option<RunningReply>> {
+        let sql = concat!("SELECT ", running_columns!(), " FROM running_replies r WHERE r.message_id = ?");
+        self.database()?.first(sql, args![&message], row::running).await
+    }
+
+    async fn instances(&self) -> Result<Vec<Instance>> {
+        self.database()?.all("SELECT i.id, i.beat, i.version FROM instances i ORDER BY i.id", &[], row::instance).await
+    }
+}

@@ -1,0 +1,260 @@
+//! From rows to records. Each list of columns stands beside the function that reads it, in the same order.
+
+use private_chat_core::change::{Event, EventKind, Instance, LoggedEvent};
+use private_chat_core::error::Failure;
+use private_chat_core::model::chat::{Chat, Message, ReplyError, ReplyFault, RunningReply, Usage};
+use private_chat_core::model::installation::Installation;
+use private_chat_core::model::password::PasswordHash;
+use private_chat_core::model::session::{Device, Session, TokenHash};
+use private_chat_core::model::user::{Author, Email, User};
+use private_chat_core::model::workspace::{Joined, Membership, Workspace};
+use private_chat_core::port::Result;
+use private_chat_core::port::store::LogBounds;
+
+use super::code::EventCode;
+use super::seam::Columns;
+
+macro_rules! installation_columns {
+    () => {
+        "set_up_at, encryption_key, signing_keys, version"
+    };
+}
+
+pub(super) fn installation(row: &mut Columns<'_>) -> Result<Installation> {
+    Ok(Installation {
+        set_up_at: row.time()?,
+        encryption_key: row.text()?,
+        signing_keys: row.text()?,
+        version: row.version()?,
+    })
+}
+
+macro_rules! user_columns {
+    () => {
+        "u.id, u.email, u.name, u.role, u.is_active, u.must_change_password, u.password, u.credentials_epoch, \
+         u.created_at, u.updated_at, u.version"
+    };
+}
+
+pub(super) fn user(row: &mut Columns<'_>) -> Result<User> {
+    Ok(User {
+        id: row.id()?,
+        email: Email::stored(row.text()?),
+        name: row.text()?,
+        role: row.kind()?,
+        is_active: row.flag()?,
+        must_change_password: row.flag()?,
+        password: PasswordHash::new(row.text()?),
+        credentials_epoch: row.count()?,
+        created_at: row.time()?,
+        updated_at: row.time()?,
+        version: row.version()?,
+    })
+}
+
+macro_rules! session_columns {
+    () => {
+        "s.id, s.user_id, s.epoch, s.generation, s.token, s.previous_token, s.rotated_at, s.expires_at, s.ended, s.address, \
+         s.user_agent, s.created_at, s.last_used_at, s.version"
+    };
+}
+
+/// A session and its user.
+pub(super) fn session(row: &mut Columns<'_>) -> Result<(Session, User)> {
+    let session = Session {
+        id: row.id()?,
+        user: row.id()?,
+        epoch: row.count()?,
+        generation: row.count()?,
+        token: TokenHash(row.array()?),
+        previous: row.opt_array()?.map(TokenHash),
+        rotated_at: row.time()?,
+        expires_at: row.time()?,
+        ended: row.flag()?,
+        device: Device { address: row.text()?, user_agent: row.text()? },
+        created_at: row.time()?,
+        last_used_at: row.time()?,
+        version: row.version()?,
+    };
+    Ok((session, user(row)?))
+}
+
+macro_rules! membership_columns {
+    () => {
+        "m.workspace_id, m.user_id, m.role, m.joined_at, m.version"
+    };
+}
+
+pub(super) fn membership(row: &mut Columns<'_>) -> Result<Membership> {
+    Ok(Membership {
+        workspace: row.id()?,
+        user: row.id()?,
+        role: row.kind()?,
+        joined_at: row.time()?,
+        version: row.version()?,
+    })
+}
+
+macro_rules! joined_columns {
+    () => {
+        concat!(
+            "w.id, w.name, w.description, w.default_model, w.system_prompt, w.require_two_factor, w.created_at, w.updated_at, \
+             w.version, ",
+            membership_columns!(),
+            ", COALESCE(n.value, 0)"
+        )
+    };
+}
+
+pub(super) fn joined(row: &mut Columns<'_>) -> Result<Joined> {
+    Ok(Joined {
+        workspace: Workspace {
+            id: row.id()?,
+            name: row.text()?,
+            description: row.opt_text()?,
+            default_model: row.opt_text()?,
+            system_prompt: row.opt_text()?,
+            require_two_factor: row.flag()?,
+            created_at: row.time()?,
+            updated_at: row.time()?,
+            version: row.version()?,
+        },
+        membership: membership(row)?,
+        member_count: row.count()?,
+    })
+}
+
+/// Somebody who may be gone: the id that was kept, and the name that is found for it.
+fn author(row: &mut Columns<'_>) -> Result<Option<Author>> {
+    let (id, name) = (row.opt_id()?, row.opt_text()?);
+    Ok(id.zip(name).map(|(id, name)| Author { id, name }))
+}
+
+macro_rules! chat_columns {
+    () => {
+        "c.id, c.workspace_id, c.title, c.visibility, c.model, c.system_prompt, c.archived, c.created_by, a.name, c.message_count, \
+         c.last_message_at, c.created_at, c.updated_at, c.version"
+    };
+}
+
+pub(super) fn chat(row: &mut Columns<'_>) -> Result<Chat> {
+    Ok(Chat {
+        id: row.id()?,
+        workspace: row.id()?,
+        title: row.opt_text()?,
+        visibility: row.kind()?,
+        model: row.opt_text()?,
+        system_prompt: row.opt_text()?,
+        archived: row.flag()?,
+        created_by: author(row)?,
+        message_count: row.count()?,
+        last_message_at: row.opt_time()?,
+        created_at: row.time()?,
+        updated_at: row.time()?,
+        version: row.version()?,
+    })
+}
+
+macro_rules! message_columns {
+    () => {
+        "m.id, m.workspace_id, m.chat_id, m.seq, m.parent_id, m.speaker, m.author_id, a.name, m.content, m.reasoning, m.status, \
+         m.model, m.provider, m.prompt_tokens, m.completion_tokens, m.total_tokens, m.finish_reason, m.error_code, m.error_detail, \
+         m.created_at, m.updated_at, m.version"
+    };
+}
+
+pub(super) fn message(row: &mut Columns<'_>) -> Result<Message> {
+    Ok(Message {
+        id: row.id()?,
+        workspace: row.id()?,
+        chat: row.id()?,
+        seq: row.count()?,
+        parent: row.opt_id()?,
+        speaker: row.kind()?,
+        author: author(row)?,
+        content: row.text()?,
+        reasoning: row.opt_text()?,
+        status: row.kind()?,
+        model: row.opt_text()?,
+        provider: row.opt_text()?,
+        usage: usage(row)?,
+        finish_reason: row.opt_text()?,
+        error: reply_error(row)?,
+        created_at: row.time()?,
+        updated_at: row.time()?,
+        version: row.version()?,
+    })
+}
+
+fn usage(row: &mut Columns<'_>) -> Result<Option<Usage>> {
+    let (prompt, completion, total) = (row.opt_count()?, row.opt_count()?, row.opt_count()?);
+    Ok(prompt.zip(completion).zip(total).map(|((prompt_tokens, completion_tokens), total_tokens)| Usage {
+        prompt_tokens,
+        completion_tokens,
+        total_tokens,
+    }))
+}
+
+fn reply_error(row: &mut Columns<'_>) -> Result<Option<ReplyError>> {
+    let (code, detail) = (row.opt_text()?, row.opt_text()?);
+    let Some((code, detail)) = code.zip(detail) else { return Ok(None) };
+    let code = ReplyFault::from_name(&code).ok_or_else(|| Failure::corrupt(format!("no reply ends with `{code}`")))?;
+    Ok(Some(ReplyError { code, detail }))
+}
+
+macro_rules! running_columns {
+    () => {
+        "r.message_id, r.workspace_id, r.chat_id, r.seq, r.asked_by, r.instance_id, r.stop_requested, r.version"
+    };
+}
+
+pub(super) fn running(row: &mut Columns<'_>) -> Result<RunningReply> {
+    Ok(RunningReply {
+        message: row.id()?,
+        workspace: row.id()?,
+        chat: row.id()?,
+        seq: row.count()?,
+        asked_by: row.id()?,
+        instance: row.id()?,
+        stop_requested: row.flag()?,
+        version: row.version()?,
+    })
+}
+
+/// A running reply and its message.
+pub(super) fn running_message(row: &mut Columns<'_>) -> Result<(RunningReply, Message)> {
+    Ok((running(row)?, message(row)?))
+}
+
+macro_rules! event_columns {
+    () => {
+        "e.workspace_id, e.number, e.kind, e.chat_id, e.message_id, e.happened_at"
+    };
+}
+
+pub(super) fn event(row: &mut Columns<'_>) -> Result<LoggedEvent> {
+    let (workspace, number, code, chat) = (row.id()?, row.count()?, row.kind()?, row.id()?);
+    let message = row.opt_id()?;
+    let about = || message.ok_or_else(|| Failure::corrupt("an event of a message names none"));
+    let kind = match code {
+        EventCode::MessageCreated => EventKind::MessageCreated(chat, about()?),
+        EventCode::MessageEnded => EventKind::MessageEnded(chat, about()?),
+        EventCode::ChatCreated => EventKind::ChatCreated(chat),
+        EventCode::ChatUpdated => EventKind::ChatUpdated(chat),
+        EventCode::ChatDeleted => EventKind::ChatDeleted(chat),
+    };
+    Ok(LoggedEvent { number, event: Event { workspace, kind, at: row.time()? } })
+}
+
+pub(super) fn log_bounds(row: &mut Columns<'_>) -> Result<LogBounds> {
+    Ok(LogBounds { newest: row.count()?, forgotten: row.count()? })
+}
+
+pub(super) fn instance(row: &mut Columns<'_>) -> Result<Instance> {
+    Ok(Instance { id: row.id()?, beat: row.count()?, version: row.version()? })
+}
+
+pub(super) use {
+    chat_columns, event_columns, installation_columns, joined_columns, membership_columns, message_columns,
+    running_columns, session_columns, user_columns,
+};
