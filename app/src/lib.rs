@@ -1,1 +1,3 @@
+//! The driving side of private-chat: HTTP, configuration and wiring.
 
+pub mod http;

@@ -99,9 +99,9 @@ pub trait Cursor: Sized {
     /// A violation of `cursor` where it is none of this list.
     fn decode(text: &str) -> Result<Self, Violation> {
         let bytes = if text.len() <= 64 { URL_SAFE_NO_PAD.decode(text).ok() } else { None };
-        bytes
-            .and_then(|bytes| Self::from_bytes(&bytes))
-            .ok_or_else(|| Violation::new("cursor", "is no cursor of this list; leave it out to start from the first page"))
+        bytes.and_then(|bytes| Self::from_bytes(&bytes)).ok_or_else(|| {
+            Violation::new("cursor", "is no cursor of this list; leave it out to start from the first page")
+        })
     }
 }
 

@@ -23,10 +23,14 @@ impl Installation {
     /// What an operator should read.
     pub fn admits(&self, encryption_key: &str, signing_key: &str) -> Result<(), &'static str> {
         if self.encryption_key != encryption_key {
-            return Err("the encryption key (security.encryption_key_file) is not the one this database was set up with: copy that file from the instance that set it up");
+            return Err(
+                "the encryption key (security.encryption_key_file) is not the one this database was set up with: copy that file from the instance that set it up",
+            );
         }
         if !self.signing_keys.split(',').any(|known| known == signing_key) {
-            return Err("the signing key (JWT_PRIVATE_KEY_PATH) is not one that the other instances accept: copy the key files from an instance that runs");
+            return Err(
+                "the signing key (JWT_PRIVATE_KEY_PATH) is not one that the other instances accept: copy the key files from an instance that runs",
+            );
         }
         Ok(())
     }

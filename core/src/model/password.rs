@@ -7,7 +7,8 @@ use crate::error::Violation;
 use crate::model::secret::Secret;
 
 /// The most common passwords that are long enough to be taken at all, one a line, most common first.
-static COMMON: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
+static COMMON: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
 
 const LEAST_CHARACTERS: usize = 8;
 const MOST_CHARACTERS: usize = 256;

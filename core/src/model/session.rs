@@ -203,7 +203,8 @@ impl Session {
             return Presented::Refused;
         }
         let hash = token.hash();
-        let successor = |session: &Self| RefreshToken::mint(key, session.id, session.generation.wrapping_add(1), random);
+        let successor =
+            |session: &Self| RefreshToken::mint(key, session.id, session.generation.wrapping_add(1), random);
         let ends = (now + lifetimes.refresh).min(self.created_at + lifetimes.session);
         if hash == self.token {
             let next = successor(&self);

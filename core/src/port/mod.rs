@@ -19,7 +19,9 @@ use crate::id;
 use clock::{Clock, Entropy};
 use inference::Provider;
 use passwords::PasswordHasher;
-use store::{ChatRepository, ReplyRepository, SessionRepository, Store, UnitOfWork, UserRepository, WorkspaceRepository};
+use store::{
+    ChatRepository, ReplyRepository, SessionRepository, Store, UnitOfWork, UserRepository, WorkspaceRepository,
+};
 use tasks::Tasks;
 use tokens::TokenSigner;
 
