@@ -1,0 +1,161 @@
+//! The codes of the product's errors, and which of them a use case's [`Error`] is.
+
+use std::time::Duration;
+
+use poem::http::StatusCode;
+use private_chat_core::error::{Backend, Error, Forbidden, Obstacle, Unauthenticated};
+
+use super::edge::fault::{Code, Fault, codes};
+
+pub use super::edge::fault::codes::*;
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $title:literal, $detail:literal;)*) => {
+        $($(#[$doc])* pub const $name: Code = Code::new($code, StatusCode::$status, $title, $detail);)*
+
+        /// Every code there is.
+        pub const ALL: &[&Code] = &[
+            &codes::MALFORMED,
+            &codes::UNAUTHENTICATED,
+            &codes::FORBIDDEN,
+            &codes::NOT_FOUND,
+            &codes::METHOD_NOT_ALLOWED,
+            &codes::REQUEST_TIMEOUT,
+            &codes::TOO_LARGE,
+            &codes::UNSUPPORTED_MEDIA_TYPE,
+            &codes::INVALID,
+            &codes::INTERNAL,
+            $(&$name,)*
+        ];
+    };
+}
+
+problems! {
+    /// Email and password do not belong together.
+    INVALID_CREDENTIALS = "invalid_credentials", UNAUTHORIZED, "Wrong credentials",
+        "There is no active account with this email and password.";
+    /// The refresh token is none.
+    INVALID_REFRESH_TOKEN = "invalid_refresh_token", UNAUTHORIZED, "Invalid refresh token",
+        "The refresh token is unknown, spent or expired. Sign in again.";
+    /// The refresh token was spent before.
+    REFRESH_TOKEN_REUSED = "refresh_token_reused", UNAUTHORIZED, "Refresh token reused",
+        "This refresh token was used before. Somebody may have a copy, so its session was ended. Sign in again.";
+    /// Nothing else is open before the password is changed.
+    PASSWORD_CHANGE_REQUIRED = "password_change_required", FORBIDDEN, "Password change required",
+        "Change your password first, with POST /auth/password.";
+    /// The first administrator exists.
+    SETUP_COMPLETED = "setup_completed", CONFLICT, "Setup completed",
+        "The first administrator exists already. Sign in, or ask them for an account.";
+    /// Another account has the email.
+    EMAIL_TAKEN = "email_taken", CONFLICT, "Email taken",
+        "Another account has this email.";
+    /// Somebody else changed it at the same time.
+    CONFLICT = "conflict", CONFLICT, "Conflict",
+        "Somebody else changed this at the same time. Load it again and repeat the change.";
+    /// The reply has ended.
+    NOT_RUNNING = "not_running", CONFLICT, "Not running",
+        "The reply has ended already, so that there is nothing to stop.";
+    /// The caller owns too many workspaces.
+    TOO_MANY_WORKSPACES = "too_many_workspaces", CONFLICT, "Too many workspaces",
+        "You own as many workspaces as one may. Delete one first.";
+    /// The event cursor is too old.
+    CURSOR_EXPIRED = "cursor_expired", GONE, "Cursor expired",
+        "The events after this cursor are no longer kept. Load the present state and follow without a cursor.";
+    /// The models' servers are away.
+    INFERENCE_UNAVAILABLE = "inference_unavailable", BAD_GATEWAY, "Inference unavailable",
+        "The models' servers can't be reached. Try again later.";
+    /// A backend is away.
+    UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "Unavailable",
+        "A part of the server is away. Try again later.";
+    /// Too much is going on.
+    BUSY = "busy", SERVICE_UNAVAILABLE, "Busy",
+        "The server has more to do than it can. Try again later.";
+    /// The server is stopping.
+    SHUTTING_DOWN = "shutting_down", SERVICE_UNAVAILABLE, "Shutting down",
+        "The server is shutting down and begins nothing new. Try again in a moment.";
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        /// For what comes back by itself, nobody knows when.
+        const SOON: Duration = Duration::from_secs(2);
+        match error {
+            Error::Invalid(violations) => Self::invalid(violations),
+            Error::Unauthenticated(why) => Self::new(match why {
+                Unauthenticated::Token => &UNAUTHENTICATED,
+                Unauthenticated::Credentials => &INVALID_CREDENTIALS,
+                Unauthenticated::RefreshToken => &INVALID_REFRESH_TOKEN,
+                Unauthenticated::RefreshTokenReused => &REFRESH_TOKEN_REUSED,
+            }),
+            Error::Forbidden(why) => Self::new(match why {
+                Forbidden::Role => &FORBIDDEN,
+                Forbidden::PasswordChangeRequired => &PASSWORD_CHANGE_REQUIRED,
+            }),
+            Error::NotFound(kind) => {
+                Self::new(&NOT_FOUND).saying(format!("There is no such {kind}, or you may not know that there is."))
+            }
+            Error::Conflict(obstacle) => Self::new(match obstacle {
+                Obstacle::SetupCompleted => &SETUP_COMPLETED,
+                Obstacle::EmailTaken => &EMAIL_TAKEN,
+                Obstacle::Concurrent => &CONFLICT,
+                Obstacle::NotRunning => &NOT_RUNNING,
+                Obstacle::TooManyWorkspaces => &TOO_MANY_WORKSPACES,
+            }),
+            Error::CursorExpired => Self::new(&CURSOR_EXPIRED),
+            Error::ShuttingDown => Self::new(&SHUTTING_DOWN).retry_after(SOON),
+            Error::Busy { backend, retry_after } => Self::new(&BUSY)
+                .saying(format!("The server has more to do than it can ({backend}). Try again later."))
+                .retry_after(retry_after),
+            Error::Unavailable { backend: Backend::Inference, cause } => {
+                Self::new(&INFERENCE_UNAVAILABLE).because(cause).retry_after(SOON)
+            }
+            Error::Unavailable { backend, cause } => Self::new(&UNAVAILABLE)
+                .saying(format!("A part of the server is away ({backend}). Try again later."))
+                .because(cause)
+                .retry_after(SOON),
+            Error::Internal(cause) => Self::internal(cause),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use poem::http::header;
+    use private_chat_core::error::Kind;
+
+    use super::*;
+
+    // R69
+    #[test]
+    fn codes_are_unique_and_in_snake_case() {
+        let mut seen = HashSet::new();
+        for code in ALL {
+            assert!(seen.insert(code.code), "{} twice", code.code);
+            assert!(code.code.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", code.code);
+            assert!(code.status.as_u16() >= 400 && !code.title.is_empty() && code.detail.ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn what_may_come_back_says_when() {
+        let away = |backend| Error::Unavailable { backend, cause: "10.0.0.7:3306 refused".into() };
+        let busy = Error::Busy { backend: Backend::Passwords, retry_after: Duration::from_millis(1_500) };
+        for (error, status) in [(away(Backend::Database), 503), (away(Backend::Inference), 502), (busy, 503)] {
+            let fault = Fault::from(error);
+            assert_eq!(fault.code.status.as_u16(), status);
+            assert_eq!(fault.headers[0].0, header::RETRY_AFTER);
+            assert_eq!(fault.headers[0].1, "2");
+            assert!(!fault.detail.contains("10.0.0.7"), "{}", fault.detail);
+        }
+    }
+
+    // R42
+    #[test]
+    fn nothing_tells_foreign_from_unknown() {
+        let fault = Fault::from(Error::NotFound(Kind::Chat));
+        assert_eq!(fault.code.status, 404);
+        assert_eq!(fault.detail, "There is no such chat, or you may not know that there is.");
+    }
+}
