@@ -3,3 +3,157 @@
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod logging;
+pub mod serve;
+pub mod wire;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cli::{Cli, Command};
+use config::Config;
+use tokio::runtime::{Builder, Runtime};
+use wire::Wired;
+
+/// The exit code for settings or a command line that are wrong; anything else that fails ends with 1.
+const MISUSE: u8 = 2;
+
+/// Runs the program with these arguments, its name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let Cli { config, command } = match Cli::parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MISUSE));
+        }
+    };
+    if command == Command::Openapi {
+        return done(print_document());
+    }
+    let config = match Config::load(config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            say(&format!("private-chat: {error}"));
+            return ExitCode::from(MISUSE);
+        }
+    };
+    match command {
+        Command::Openapi => ExitCode::SUCCESS,
+        Command::Serve => done(serve(&config)),
+        Command::Migrate => done(migrate(&config)),
+        Command::ConfigCheck => done(check(&config)),
+        Command::Health => done(health(&config)),
+    }
+}
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn done(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("private-chat: {error}"));
+            match error.downcast_ref() {
+                Some(wire::WireError::Config(_)) => ExitCode::from(MISUSE),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Tells the operator. Somebody who closed our output does not stop us.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn print_document() -> Outcome {
+    let document = serde_json::to_string_pretty(&http::document()?)?;
+    writeln!(std::io::stdout(), "{document}")?;
+    Ok(())
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build()
+}
+
+fn serve(config: &Config) -> Outcome {
+    logging::start(&config.log)?;
+    http::edge::endpoint::log_panics();
+    let runtime = runtime()?;
+    let wired = wire::wire(config, runtime.handle().clone())?;
+    let served = runtime.block_on(serve::serve(wired, config));
+    // Whoever still computes a password's hash is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    served.map_err(Into::into)
+}
+
+fn migrate(config: &Config) -> Outcome {
+    let store = wire::database(config)?;
+    runtime()?.block_on(store.prepare()).map_err(|failure| because(&failure))?;
+    tell(&format!("the {} database has the schema of this version", config.database.backend));
+    Ok(())
+}
+
+/// A failure with its cause, for an operator.
+fn because(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+fn check(config: &Config) -> Outcome {
+    let runtime = runtime()?;
+    let Wired { ports, .. } = wire::wire(config, runtime.handle().clone())?;
+    let mut failed = false;
+    let mut found = |what: &str, outcome: Result<String, String>| match outcome {
+        Ok(well) => tell(&format!("ok      {what}: {well}")),
+        Err(why) => {
+            failed = true;
+            tell(&format!("FAILED  {what}: {why}"));
+        }
+    };
+    found("keys", Ok(format!("tokens are signed by key {}", ports.tokens.key_id())));
+    runtime.block_on(async {
+        let database = ports.work.ping().await.map_err(|failure| because(&failure));
+        found(&format!("database ({})", config.database.backend), database.map(|()| "it answers".into()));
+        for (name, provider) in ports.inference.iter() {
+            let models = provider.inference.models().await;
+            let outcome = models.map(|models| match models.as_slice() {
+                [] => "it answers, and lists no model".into(),
+                [only] => format!("it offers {name}/{only}"),
+                [first, ..] => format!("it offers {} models, {name}/{first} first", models.len()),
+            });
+            found(&format!("provider {name}"), outcome.map_err(|failure| failure.detail));
+        }
+    });
+    for warning in config.warnings() {
+        tell(&format!("note    {warning}"));
+    }
+    if failed { Err("not everything that is configured works".into()) } else { Ok(()) }
+}
+
+fn health(config: &Config) -> Outcome {
+    let host = match config.server.host.as_str() {
+        "0.0.0.0" => "127.0.0.1",
+        "::" => "::1",
+        host => host,
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = format!("http://{host}:{}/health/ready", config.server.port);
+    runtime()?.block_on(async {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(3)).no_proxy().build()?;
+        let answer = client.get(&url).send().await.map_err(|_| format!("nothing answers at {url}"))?;
+        match answer.status().as_u16() {
+            200 => Ok(()),
+            status => Err(format!("not ready: {url} answers {status}").into()),
+        }
+    })
+}

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use uuid::{Builder, Uuid};
 
+use crate::page::Cursor;
 use crate::time::Timestamp;
 
 macro_rules! ids {
@@ -42,6 +43,16 @@ macro_rules! ids {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl Cursor for $name {
+            fn to_bytes(&self) -> Vec<u8> {
+                self.as_bytes().to_vec()
+            }
+
+            fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                Uuid::from_slice(bytes).ok().map(Self)
             }
         }
 

@@ -115,16 +115,6 @@ impl Cursor for u64 {
     }
 }
 
-impl Cursor for Uuid {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_bytes().to_vec()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Self::from_slice(bytes).ok()
-    }
-}
-
 /// Where a row stands in a list that goes by activity: its time, and its id among those of one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ActivityKey {

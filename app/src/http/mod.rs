@@ -2,15 +2,25 @@
 //!
 //! A resource file names routes, shapes and codes; everything that holds for all of them is the [`edge`]'s.
 
+pub mod auth;
+pub mod caller;
+pub mod chats;
 pub mod edge;
+pub mod feed;
+pub mod models;
 pub mod page;
 pub mod problem;
 pub mod status;
+pub mod users;
+pub mod view;
+pub mod workspaces;
 
 use std::sync::Arc;
 
-use poem_openapi::OpenApi;
+use poem_openapi::Tags;
+use private_chat_core::usecase::UseCases;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use edge::Page;
 use edge::document::{About, document as document_of};
@@ -34,23 +44,67 @@ const ABOUT: About = About {
     ],
 };
 
-/// The OpenAPI document of an API.
-///
-/// # Errors
-/// What is wrong with the API's description.
-pub fn document<A: OpenApi>() -> Result<Value, String> {
-    document_of::<A>(&ABOUT)
+/// The subjects that the document sorts operations by.
+#[derive(Tags)]
+enum Tag {
+    /// Signing in and out
+    Auth,
+    /// Accounts
+    Users,
+    /// Where teams talk
+    Workspaces,
+    /// Chats, messages and models
+    Chats,
+    /// What happens, as it happens
+    Events,
+    /// For those who run the server
+    Health,
 }
 
-/// The whole application: the API, its document, Swagger UI and further pages, behind the edge. Guards find `state` as theirs.
+/// What every route stands on.
+#[derive(Clone)]
+pub struct State {
+    /// What the product does.
+    pub cases: UseCases,
+    /// Ends the streams that are open, when the server stops.
+    pub stop: CancellationToken,
+}
+
+fn api(state: &State) -> Api {
+    (
+        auth::AuthApi(state.clone()),
+        auth::KeysApi(state.clone()),
+        users::UsersApi(state.clone()),
+        workspaces::WorkspacesApi(state.clone()),
+        chats::ChatsApi(state.clone()),
+        models::ModelsApi(state.clone()),
+        status::StatusApi(state.clone()),
+    )
+}
+
+type Api = (
+    auth::AuthApi,
+    auth::KeysApi,
+    users::UsersApi,
+    workspaces::WorkspacesApi,
+    chats::ChatsApi,
+    models::ModelsApi,
+    status::StatusApi,
+);
+
+/// The OpenAPI document.
 ///
 /// # Errors
 /// What is wrong with the API's description.
-pub fn app<A: OpenApi, S: Send + Sync + 'static>(
-    api: A,
-    state: Arc<S>,
-    pages: Vec<(String, Page)>,
-    settings: Settings,
-) -> Result<Edge<S>, String> {
-    Ok(edge::edge(api, state, &document::<A>()?, pages, settings))
+pub fn document() -> Result<Value, String> {
+    document_of::<Api>(&ABOUT)
+}
+
+/// The whole application: the API, its document, Swagger UI and further pages, behind the edge.
+///
+/// # Errors
+/// What is wrong with the API's description.
+pub fn app(state: State, pages: Vec<(String, Page)>, settings: Settings) -> Result<Edge<State>, String> {
+    let document = document()?;
+    Ok(edge::edge(api(&state), Arc::new(state), &document, pages, settings))
 }

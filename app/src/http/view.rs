@@ -1,60 +1,22 @@
 //! How the model's things look on the wire, where several resources show them.
 
-use std::borrow::Cow;
-
-use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
-use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
+use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Enum, Object};
 use private_chat_core::model::chat::{Chat, Message, MessageStatus, Speaker, Usage, Visibility};
 use private_chat_core::model::user::{Author, GlobalRole, User};
 use private_chat_core::model::workspace::{Joined, Role};
-use private_chat_core::time::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value;
+use private_chat_core::usecase::Patch;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A point in time: RFC 3339, UTC, six digits of a second.
-#[derive(Clone, Copy, Debug)]
-pub struct At(pub Timestamp);
+use super::edge::time::Time;
 
-impl Serialize for At {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-impl Type for At {
-    const IS_REQUIRED: bool = true;
-    type RawValueType = Self;
-    type RawElementValueType = Self;
-
-    fn name() -> Cow<'static, str> {
-        "string_date-time".into()
-    }
-
-    fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "date-time")))
-    }
-
-    fn as_raw_value(&self) -> Option<&Self> {
-        Some(self)
-    }
-
-    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
-        Box::new(std::iter::once(self))
-    }
-}
-
-impl ToJSON for At {
-    fn to_json(&self) -> Option<Value> {
-        Some(Value::String(self.0.to_string()))
-    }
-}
-
-// `derive(Object)` asks for it; no request has a time in it.
-impl ParseFromJSON for At {
-    fn parse_from_json(_: Option<Value>) -> ParseResult<Self> {
-        Err(ParseError::custom("times are only sent, never taken"))
+/// What a field of a change says: left out, null, or a value.
+pub fn patch<T>(field: MaybeUndefined<T>) -> Patch<T> {
+    match field {
+        MaybeUndefined::Undefined => Patch::Keep,
+        MaybeUndefined::Null => Patch::Clear,
+        MaybeUndefined::Value(value) => Patch::Set(value),
     }
 }
 
@@ -106,9 +68,9 @@ pub struct UserView {
     /// Whether they must change their password before anything else.
     pub must_change_password: bool,
     /// When the account was made.
-    pub created_at: At,
+    pub created_at: Time,
     /// When it was last changed.
-    pub updated_at: At,
+    pub updated_at: Time,
 }
 
 impl From<User> for UserView {
@@ -121,8 +83,8 @@ impl From<User> for UserView {
             is_active: user.is_active,
             two_factor_enabled: false,
             must_change_password: user.must_change_password,
-            created_at: At(user.created_at),
-            updated_at: At(user.updated_at),
+            created_at: Time(user.created_at),
+            updated_at: Time(user.updated_at),
         }
     }
 }
@@ -187,9 +149,9 @@ pub struct WorkspaceView {
     /// How many members it has.
     pub member_count: u64,
     /// When it was made.
-    pub created_at: At,
+    pub created_at: Time,
     /// When it was last changed.
-    pub updated_at: At,
+    pub updated_at: Time,
 }
 
 impl From<Joined> for WorkspaceView {
@@ -203,8 +165,8 @@ impl From<Joined> for WorkspaceView {
             require_two_factor: workspace.require_two_factor,
             role: membership.role.into(),
             member_count,
-            created_at: At(workspace.created_at),
-            updated_at: At(workspace.updated_at),
+            created_at: Time(workspace.created_at),
+            updated_at: Time(workspace.updated_at),
         }
     }
 }
@@ -261,11 +223,11 @@ pub struct ChatView {
     /// How many messages it has.
     pub message_count: u64,
     /// When its last message was stored.
-    pub last_message_at: Option<At>,
+    pub last_message_at: Option<Time>,
     /// When it was made.
-    pub created_at: At,
+    pub created_at: Time,
     /// When its settings were last changed.
-    pub updated_at: At,
+    pub updated_at: Time,
 }
 
 impl From<Chat> for ChatView {
@@ -280,9 +242,9 @@ impl From<Chat> for ChatView {
             archived: chat.archived,
             created_by: chat.created_by.map(Into::into),
             message_count: chat.message_count,
-            last_message_at: chat.last_message_at.map(At),
-            created_at: At(chat.created_at),
-            updated_at: At(chat.updated_at),
+            last_message_at: chat.last_message_at.map(Time),
+            created_at: Time(chat.created_at),
+            updated_at: Time(chat.updated_at),
         }
     }
 }
@@ -384,7 +346,7 @@ pub struct AttachmentView {
     /// Who brought it; null once their account is gone.
     pub uploaded_by: Option<AuthorView>,
     /// When it was stored.
-    pub created_at: At,
+    pub created_at: Time,
     /// How it went into the prompt.
     pub used: AttachmentUseView,
 }
@@ -422,9 +384,9 @@ pub struct MessageView {
     /// The files that came with it. Empty until messages can have files.
     pub attachments: Vec<AttachmentView>,
     /// When it was stored.
-    pub created_at: At,
+    pub created_at: Time,
     /// When it last changed.
-    pub updated_at: At,
+    pub updated_at: Time,
 }
 
 impl From<Message> for MessageView {
@@ -452,10 +414,12 @@ impl From<Message> for MessageView {
             provider: message.provider,
             usage: message.usage.map(Into::into),
             finish_reason: message.finish_reason,
-            error: message.error.map(|error| ReplyErrorView { code: error.code.name().to_owned(), detail: error.detail }),
+            error: message
+                .error
+                .map(|error| ReplyErrorView { code: error.code.name().to_owned(), detail: error.detail }),
             attachments: Vec::new(),
-            created_at: At(message.created_at),
-            updated_at: At(message.updated_at),
+            created_at: Time(message.created_at),
+            updated_at: Time(message.updated_at),
         }
     }
 }

@@ -288,6 +288,12 @@ impl Auth {
         Ok(Actor { user, session: session.id })
     }
 
+    /// The public keys that verify access tokens, as a JWK Set in JSON.
+    #[must_use]
+    pub fn jwks(&self) -> String {
+        self.ports.tokens.jwks()
+    }
+
     fn open(&self, user: &User, device: Device, now: Timestamp) -> (Session, RefreshToken) {
         let of = (user.id, user.credentials_epoch);
         let random = self.ports.random();

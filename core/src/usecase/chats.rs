@@ -281,7 +281,7 @@ impl Chats {
             .await
         });
         let Begun { message, reply, watch, end } = begun.await.ok_or(Error::ShuttingDown)??;
-        Ok(Sent { message, reply, watch, end, chats: self.ports.clone() })
+        Ok(Sent { message: message.clone(), watch, end: EndOfReply { message, reply, end, ports: self.ports.clone() } })
     }
 
     /// Ends a running reply; what was made is kept. The member came in with [`Right::StopReply`].
@@ -315,28 +315,29 @@ impl Chats {
 pub struct Sent {
     /// The person's message.
     pub message: Message,
-    /// The reply, as it began.
-    pub reply: Message,
-    watch: Option<ReplyWatch>,
-    end: futures_channel::oneshot::Receiver<Message>,
-    chats: Ports,
+    /// The stream of the reply, where it was asked for.
+    pub watch: Option<ReplyWatch>,
+    /// The end of the reply.
+    pub end: EndOfReply,
 }
 
-impl Sent {
-    /// The stream of this reply, where it was asked for.
-    #[must_use]
-    pub fn watch(self) -> Option<ReplyWatch> {
-        self.watch
-    }
+/// The end of a reply, to be waited for.
+pub struct EndOfReply {
+    message: Message,
+    reply: Message,
+    end: futures_channel::oneshot::Receiver<Message>,
+    ports: Ports,
+}
 
-    /// Waits for the reply's end, however it ends.
+impl EndOfReply {
+    /// Waits for the end, however it comes; gives the message and the reply.
     ///
     /// # Errors
     /// `Unavailable` when the process stops before the end is known.
-    pub async fn ended(self) -> Result<(Message, Message), Error> {
+    pub async fn wait(self) -> Result<(Message, Message), Error> {
         let reply = match self.end.await {
             Ok(reply) => reply,
-            Err(_) => self.chats.chats.message(self.reply.chat, self.reply.id).await?.unwrap_or(self.reply),
+            Err(_) => self.ports.chats.message(self.reply.chat, self.reply.id).await?.unwrap_or(self.reply),
         };
         Ok((self.message, reply))
     }

@@ -1,13 +1,15 @@
 //! The events of the live feeds, as clients see them.
 
 use bytes::Bytes;
+use futures_util::stream::unfold;
 use poem_openapi::{Object, Union};
 use private_chat_core::model::chat::MessageStatus;
-use private_chat_core::usecase::live::{Frame, LiveEvent, Part};
+use private_chat_core::usecase::live::{Frame, LiveEvent, Part, ReplyWatch, Watch};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::edge::events::frame;
+use super::edge::events::{EventStream, frame};
 use super::view::{ChatView, MessageView};
 
 /// One event of a feed. Its SSE `event:` is the same as its `type`, its `id:` the cursor to come back with.
@@ -136,7 +138,9 @@ impl EventView {
 impl From<&LiveEvent> for EventView {
     fn from(event: &LiveEvent) -> Self {
         match event {
-            LiveEvent::MessageCreated(message) => Self::MessageCreated(MessageCreated { message: message.clone().into() }),
+            LiveEvent::MessageCreated(message) => {
+                Self::MessageCreated(MessageCreated { message: message.clone().into() })
+            }
             LiveEvent::MessageEnded(message) => {
                 let (status, message) = (message.status, message.clone().into());
                 match status {
@@ -170,15 +174,27 @@ impl From<&LiveEvent> for EventView {
 }
 
 /// A frame as it goes over the wire. The event itself is rendered once for all who watch; only the cursor is each watcher's own.
-pub fn wire(next: &Frame) -> Bytes {
+fn wire(next: &Frame) -> Bytes {
     let event = next.delivery.rendered(|event| {
         let view = EventView::from(event);
         // A struct of texts and numbers always has a JSON form.
         frame(None, view.name(), &serde_json::to_vec(&view).unwrap_or_default())
     });
     match next.cursor {
-        Some(cursor) if event.is_empty() => Bytes::from(format!("id: {cursor}\n\n")),
+        Some(cursor) if event.is_empty() => frame(Some(cursor), "", b""),
         Some(cursor) => Bytes::from([format!("id: {cursor}\n").as_bytes(), &event].concat()),
         None => event,
     }
+}
+
+/// Follows a workspace or a chat, until the server stops.
+pub fn stream(watch: Watch, stop: &CancellationToken) -> EventStream<EventView> {
+    let frames = unfold(watch, |mut watch| async move { watch.next().await.map(|next| (wire(&next), watch)) });
+    EventStream::new(frames, stop.clone())
+}
+
+/// Follows one reply, to its end.
+pub fn stream_reply(watch: ReplyWatch, stop: &CancellationToken) -> EventStream<EventView> {
+    let frames = unfold(watch, |mut watch| async move { watch.next().await.map(|next| (wire(&next), watch)) });
+    EventStream::new(frames, stop.clone())
 }

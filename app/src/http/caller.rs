@@ -1,0 +1,90 @@
+//! The guards: who asks, and what they may.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use private_chat_core::error::Kind;
+use private_chat_core::policy::Right;
+use private_chat_core::usecase::auth::Actor;
+use private_chat_core::usecase::chats;
+use private_chat_core::usecase::workspaces::Member;
+
+use super::State;
+use super::edge::fault::Fault;
+use super::edge::guard::{Asked, Guard};
+
+/// Somebody who is signed in.
+#[derive(Clone, Debug)]
+pub struct Caller(pub Actor);
+
+impl Guard for Caller {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        Ok(Self(state.cases.auth.authenticate(asked.bearer()?).await?))
+    }
+}
+
+/// Somebody who is signed in, and may have to change their password before anything else.
+#[derive(Clone, Debug)]
+pub struct CallerEvenIfUnsettled(pub Actor);
+
+impl Guard for CallerEvenIfUnsettled {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        Ok(Self(state.cases.auth.authenticate_for_password_change(asked.bearer()?).await?))
+    }
+}
+
+/// A right, as a type.
+pub trait Holds: std::marker::Send + Sync + 'static {
+    /// The right.
+    const RIGHT: Right;
+}
+
+macro_rules! rights {
+    ($($right:ident),* $(,)?) => {$(
+        #[doc = concat!("[`Right::", stringify!($right), "`], as a type.")]
+        #[derive(Clone, Copy, Debug)]
+        pub enum $right {}
+
+        impl Holds for $right {
+            const RIGHT: Right = Right::$right;
+        }
+    )*};
+}
+
+rights!(SeeWorkspace, EditWorkspace, ReadChats, CreateChat, Send, EditChat, StopReply);
+
+/// A member of the workspace in the path who holds the right `R`.
+#[derive(Clone, Debug)]
+pub struct In<R>(pub Member, PhantomData<fn() -> R>);
+
+impl<R: Holds> Guard for In<R> {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        Ok(Self(member::<R>(state, asked).await?, PhantomData))
+    }
+}
+
+/// A member who holds the right `R`, in the chat in the path, which they may see.
+#[derive(Clone, Debug)]
+pub struct InChat<R>(pub chats::InChat, PhantomData<fn() -> R>);
+
+impl<R: Holds> Guard for InChat<R> {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        let member = member::<R>(state, asked).await?;
+        let chat = asked.id("chat_id", Kind::Chat)?;
+        Ok(Self(state.cases.chats.open(member, chat).await?, PhantomData))
+    }
+}
+
+async fn member<R: Holds>(state: &State, asked: Asked<'_>) -> Result<Member, Fault> {
+    let actor = state.cases.auth.authenticate(asked.bearer()?).await?;
+    let workspace = asked.id("workspace_id", Kind::Workspace)?;
+    Ok(state.cases.workspaces.enter(actor, workspace, R::RIGHT).await?)
+}

@@ -1,0 +1,328 @@
+//! Chats and messages, under `/workspaces/{workspace_id}`.
+
+use poem_openapi::param::Header;
+use poem_openapi::{Enum, Object, OpenApi};
+use private_chat_core::id::MessageId;
+use private_chat_core::model::chat::{Parameters, Visibility};
+use private_chat_core::page::Cursor as _;
+use private_chat_core::port::store::Order;
+use private_chat_core::usecase::chats::{NewChat, NewMessage, Opened};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::caller::{CreateChat, EditChat, In, InChat, ReadChats, Send, StopReply};
+use super::edge::events::{EventStream, OrEvents, WantsEvents};
+use super::edge::fault::Failed;
+use super::edge::guard::{By, Id, Query};
+use super::edge::json::Json;
+use super::edge::time::Time;
+use super::feed::{self, EventView};
+use super::page::{self, Cursor, Limit, Page};
+use super::problem::{CONFLICT, CURSOR_EXPIRED, NOT_RUNNING};
+use super::view::{AuthorView, ChatView, MessageView, VisibilityView};
+use super::{State, Tag};
+use crate::fails;
+
+/// The routes of chats.
+pub struct ChatsApi(pub State);
+
+/// A chat to be made.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(deny_unknown_fields)]
+struct CreateChatRequest {
+    /// What people call it: 1 to 200 characters.
+    #[serde(default)]
+    #[oai(nullable)]
+    title: Option<String>,
+    /// Who may see it; `workspace` unless told.
+    visibility: Option<VisibilityView>,
+    /// The model that answers, as `GET /models` lists it.
+    #[serde(default)]
+    #[oai(nullable)]
+    model: Option<String>,
+    /// What the model is told first, in place of the workspace's: up to 32 KiB.
+    #[serde(default)]
+    #[oai(nullable)]
+    system_prompt: Option<String>,
+}
+
+/// What is to change; what is left out stays.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(deny_unknown_fields)]
+struct UpdateChatRequest {
+    /// What people call it: 1 to 200 characters.
+    title: String,
+}
+
+/// A message to be sent.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(deny_unknown_fields)]
+struct SendMessageRequest {
+    /// The text: up to 64 KiB.
+    content: String,
+    /// The message it follows; the chat's last one where none is named.
+    #[serde(default)]
+    #[oai(nullable)]
+    parent_id: Option<Uuid>,
+    /// The model that answers this one, as `GET /models` lists it.
+    #[serde(default)]
+    #[oai(nullable)]
+    model: Option<String>,
+    /// How it is to answer.
+    #[serde(default)]
+    #[oai(nullable)]
+    parameters: Option<ParametersRequest>,
+}
+
+/// How a model is to answer. What is left out is the provider's choice.
+#[derive(Debug, Default, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(deny_unknown_fields, rename = "Parameters")]
+struct ParametersRequest {
+    /// How freely it chooses words: 0 to 2.
+    #[oai(validator(minimum(value = "0"), maximum(value = "2")))]
+    temperature: Option<f64>,
+    /// Of how much of the probable it chooses: 0 to 1.
+    #[oai(validator(minimum(value = "0"), maximum(value = "1")))]
+    top_p: Option<f64>,
+    /// How many tokens the answer may have.
+    #[oai(validator(minimum(value = "1"), maximum(value = "1000000")))]
+    max_tokens: Option<u32>,
+    /// Texts that end the answer.
+    #[oai(validator(max_items = 4))]
+    stop: Option<Vec<String>>,
+    /// For repeatable answers, where the provider can.
+    seed: Option<i64>,
+    /// How much to avoid what was mentioned: -2 to 2.
+    #[oai(validator(minimum(value = "-2"), maximum(value = "2")))]
+    presence_penalty: Option<f64>,
+    /// How much to avoid repetition: -2 to 2.
+    #[oai(validator(minimum(value = "-2"), maximum(value = "2")))]
+    frequency_penalty: Option<f64>,
+    /// How long to think, in the provider's word: `low`, `medium`, `high`.
+    #[oai(validator(max_length = 32))]
+    reasoning_effort: Option<String>,
+}
+
+impl From<ParametersRequest> for Parameters {
+    fn from(request: ParametersRequest) -> Self {
+        Self {
+            temperature: request.temperature,
+            top_p: request.top_p,
+            max_tokens: request.max_tokens,
+            stop: request.stop.unwrap_or_default(),
+            seed: request.seed,
+            presence_penalty: request.presence_penalty,
+            frequency_penalty: request.frequency_penalty,
+            reasoning_effort: request.reasoning_effort,
+        }
+    }
+}
+
+/// The way through a chat's messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase", rename = "Order")]
+enum OrderQuery {
+    /// Oldest first.
+    Asc,
+    /// Newest first.
+    #[default]
+    Desc,
+}
+
+/// A message, and how its reply ended.
+#[derive(Debug, Serialize, Object)]
+#[oai(rename = "Exchange")]
+struct ExchangeView {
+    /// The message that was sent.
+    message: MessageView,
+    /// The reply. `status` and `error` tell how it ended.
+    reply: MessageView,
+}
+
+/// A chat, with its newest messages.
+#[derive(Debug, Serialize, Object)]
+#[oai(rename = "ChatWithMessages")]
+struct OpenedView {
+    /// Which chat.
+    id: Uuid,
+    /// Where it belongs.
+    workspace_id: Uuid,
+    /// What people call it.
+    title: Option<String>,
+    /// Who may see it.
+    visibility: VisibilityView,
+    /// The model that answers where a message names none.
+    model: Option<String>,
+    /// What the model is told first, in place of the workspace's.
+    system_prompt: Option<String>,
+    /// Whether it was put away.
+    archived: bool,
+    /// Who made it; null once their account is gone.
+    created_by: Option<AuthorView>,
+    /// How many messages it has.
+    message_count: u64,
+    /// When its last message was stored.
+    last_message_at: Option<Time>,
+    /// When it was made.
+    created_at: Time,
+    /// When its settings were last changed.
+    updated_at: Time,
+    /// Its newest messages, oldest first.
+    messages: Vec<MessageView>,
+    /// The `cursor` for older ones, with `GET …/messages`; null where these are all.
+    messages_cursor: Option<String>,
+}
+
+impl From<Opened> for OpenedView {
+    fn from(Opened { chat, messages, older }: Opened) -> Self {
+        let chat = ChatView::from(chat);
+        Self {
+            id: chat.id,
+            workspace_id: chat.workspace_id,
+            title: chat.title,
+            visibility: chat.visibility,
+            model: chat.model,
+            system_prompt: chat.system_prompt,
+            archived: chat.archived,
+            created_by: chat.created_by,
+            message_count: chat.message_count,
+            last_message_at: chat.last_message_at,
+            created_at: chat.created_at,
+            updated_at: chat.updated_at,
+            messages: messages.into_iter().map(Into::into).collect(),
+            messages_cursor: older.map(|older| older.encode()),
+        }
+    }
+}
+
+fails!(UpdateChatFails: CONFLICT);
+fails!(StopFails: NOT_RUNNING, CONFLICT);
+fails!(SendFails: CONFLICT);
+fails!(FeedFails: CURSOR_EXPIRED);
+
+#[OpenApi(prefix_path = "/workspaces/:workspace_id", tag = "Tag::Chats")]
+impl ChatsApi {
+    /// The workspace's chats, most recently active first
+    ///
+    /// Those that the caller may see.
+    #[oai(path = "/chats/history", method = "get", operation_id = "list_chats")]
+    async fn history(
+        &self,
+        by: By<In<ReadChats>>,
+        limit: Query<Limit>,
+        cursor: Query<Cursor>,
+        archived: Query<Option<bool>>,
+        mine: Query<Option<bool>>,
+    ) -> Result<Json<Page<ChatView>>, Failed> {
+        let which = (archived.0.unwrap_or(false), mine.0.unwrap_or(false));
+        let page = self.0.cases.chats.history(&by.0.0, which, page::request(&limit, &cursor)?).await?;
+        Ok(Json(Page::of(page)))
+    }
+
+    /// Make a chat
+    #[oai(path = "/chat", method = "post", operation_id = "create_chat")]
+    async fn create(
+        &self,
+        by: By<In<CreateChat>>,
+        input: Json<CreateChatRequest>,
+    ) -> Result<Json<ChatView, 201>, Failed> {
+        let CreateChatRequest { title, visibility, model, system_prompt } = input.0;
+        let visibility = visibility.map_or(Visibility::Workspace, Into::into);
+        let new = NewChat { title, visibility, model, system_prompt };
+        Ok(Json(self.0.cases.chats.create(&by.0.0, new).await?.into()))
+    }
+
+    /// A chat, with its newest messages
+    #[oai(path = "/chat/:chat_id", method = "get", operation_id = "get_chat")]
+    async fn get(&self, by: By<InChat<ReadChats>>) -> Result<Json<OpenedView>, Failed> {
+        Ok(Json(self.0.cases.chats.read(by.0.0).await?.into()))
+    }
+
+    /// Rename a chat
+    ///
+    /// For whoever made it, and for OWNERs.
+    #[oai(path = "/chat/:chat_id", method = "patch", operation_id = "update_chat")]
+    async fn update(
+        &self,
+        by: By<InChat<EditChat>>,
+        input: Json<UpdateChatRequest>,
+    ) -> Result<Json<ChatView>, Failed<UpdateChatFails>> {
+        Ok(Json(self.0.cases.chats.rename(&by.0.0, input.0.title).await?.into()))
+    }
+
+    /// A chat's messages, over all branches
+    ///
+    /// In the order they were stored, newest first unless told. A cursor belongs to the order it was made in.
+    #[oai(path = "/chat/:chat_id/messages", method = "get", operation_id = "list_messages")]
+    async fn messages(
+        &self,
+        by: By<InChat<ReadChats>>,
+        limit: Query<Limit>,
+        cursor: Query<Cursor>,
+        order: Query<Option<OrderQuery>>,
+    ) -> Result<Json<Page<MessageView>>, Failed> {
+        let order = match order.0.unwrap_or_default() {
+            OrderQuery::Asc => Order::Ascending,
+            OrderQuery::Desc => Order::Descending,
+        };
+        let page = self.0.cases.chats.messages(&by.0.0, order, page::request(&limit, &cursor)?).await?;
+        Ok(Json(Page::of(page)))
+    }
+
+    /// Send a message
+    ///
+    /// With `Accept: text/event-stream` the answer is the stream of the reply, from `message.created` to its end. Else it comes once the reply
+    /// has ended, however it ended. Going away stops nothing: the reply belongs to the server.
+    #[oai(path = "/chat/:chat_id/message", method = "post", operation_id = "send_message")]
+    async fn send(
+        &self,
+        by: By<InChat<Send>>,
+        wants_events: WantsEvents,
+        input: Json<SendMessageRequest>,
+    ) -> Result<OrEvents<Json<ExchangeView, 201>, EventView>, Failed<SendFails>> {
+        let SendMessageRequest { content, parent_id, model, parameters } = input.0;
+        let new = NewMessage {
+            content,
+            parent: parent_id.map(Into::into),
+            model,
+            parameters: parameters.unwrap_or_default().into(),
+        };
+        let sent = self.0.cases.chats.send(&by.0.0, new, wants_events.0).await?;
+        if let Some(watch) = sent.watch {
+            return Ok(OrEvents::Live(feed::stream_reply(watch, &self.0.stop)));
+        }
+        let (message, reply) = sent.end.wait().await?;
+        Ok(OrEvents::Whole(Json(ExchangeView { message: message.into(), reply: reply.into() })))
+    }
+
+    /// End a running reply
+    ///
+    /// For whoever asked for it, whoever made the chat, and OWNERs. What was made is kept, with status `stopped`. Answers with the reply once it
+    /// has ended, or after 5 s as it is then.
+    #[oai(path = "/chat/:chat_id/message/:message_id/stop", method = "post", operation_id = "stop_reply")]
+    async fn stop(
+        &self,
+        by: By<InChat<StopReply>>,
+        message_id: Id<MessageId>,
+    ) -> Result<Json<MessageView>, Failed<StopFails>> {
+        Ok(Json(self.0.cases.chats.stop(&by.0.0, message_id.0).await?.into()))
+    }
+
+    /// Follow one chat
+    ///
+    /// As the workspace's feed, for this chat alone.
+    #[oai(path = "/chat/:chat_id/events", method = "get", operation_id = "follow_chat", tag = "Tag::Events")]
+    async fn events(
+        &self,
+        by: By<InChat<ReadChats>>,
+        #[oai(name = "Last-Event-ID")] last_event_id: Header<Option<u64>>,
+        after: Query<Option<u64>>,
+    ) -> Result<EventStream<EventView>, Failed<FeedFails>> {
+        let watch = self.0.cases.chats.watch(&by.0.0, last_event_id.0.or(after.0)).await?;
+        Ok(feed::stream(watch, &self.0.stop))
+    }
+}

@@ -1,0 +1,197 @@
+//! Serving: from the first look at the database to the last reply.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use private_chat_core::error::Failure;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigError};
+use crate::http::edge::client::Proxies;
+use crate::http::edge::cors::Origins;
+use crate::http::edge::endpoint;
+use crate::http::edge::serve::{Settings, serve as serve_http};
+use crate::http::{self, State};
+use crate::wire::Wired;
+
+/// Why serving could not begin, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address can't be listened at.
+    #[error("can't listen at {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The database is there, and can't be used by this program.
+    #[error("the database can't be used: {0}")]
+    Database(String),
+    /// This process does not belong to the installation that the database is of.
+    #[error("{0}")]
+    Stranger(&'static str),
+    /// The operating system refuses something.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// The API's description is wrong: a fault of ours.
+    #[error("{0}")]
+    Description(String),
+}
+
+/// How long connections may take to end after the last reply has.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Serves until SIGTERM or SIGINT, then lets running replies end. A second signal ends it at once.
+///
+/// # Errors
+/// Why it could not begin, or had to end.
+pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let mut signals = Signals::listen()?;
+    let address = format!("{}:{}", config.server.host, config.server.port);
+    let listener = TcpListener::bind((config.server.host.as_str(), config.server.port))
+        .await
+        .map_err(|cause| ServeError::Listen { address, cause })?;
+
+    let cases = wired.cases.clone();
+    let streams = CancellationToken::new();
+    let state = State { cases: cases.clone(), stop: streams.clone() };
+    let app = Arc::new(http::app(state, Vec::new(), edge(&wired, config)?).map_err(ServeError::Description)?);
+
+    // With the database at hand the first request finds everything; without it the process lives, and waits for it.
+    let ready = join(&wired).await?;
+    tracing::info!(address = %listener.local_addr()?, ready, "listening");
+    let settings =
+        Settings { max_connections: config.server.max_connections, drain: LAST_WORDS, ..Settings::default() };
+    let accepting = CancellationToken::new();
+    let server = serve_http(listener, app, settings, accepting.clone());
+    tokio::pin!(server);
+
+    let until_told = async {
+        if !ready {
+            tokio::select! {
+                joined = wait_for_the_database(&wired) => joined?,
+                () = signals.next() => return Ok::<_, ServeError>(()),
+            }
+        }
+        wired.ports.tasks.spawn(Box::pin(cases.replies.clone().keep()));
+        signals.next().await;
+        Ok(())
+    };
+    tokio::select! {
+        ended = &mut server => return Ok(ended?),
+        told = until_told => told?,
+    }
+
+    tracing::info!(replies = cases.replies.running(), "stopping: nothing new begins, running replies may end");
+    let in_order = async {
+        let drained = async {
+            cases.replies.drain(config.server.drain_timeout).await;
+            cases.live.close();
+            accepting.cancel();
+        };
+        tokio::join!(drained, &mut server).1
+    };
+    tokio::select! {
+        ended = in_order => ended?,
+        () = signals.next() => tracing::warn!("stopped at once, as told twice"),
+    }
+    streams.cancel();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn edge(wired: &Wired, config: &Config) -> Result<endpoint::Settings, ServeError> {
+    let proxies: Vec<String> = config.figment().extract_inner("server.trusted_proxies").map_err(ConfigError::from)?;
+    Ok(endpoint::Settings {
+        origins: Origins::new(&config.cors.allowed_origins).map_err(ServeError::Description)?,
+        proxies: Proxies::new(&proxies).map_err(ServeError::Description)?,
+        tls: config.server.public_url.as_ref().is_some_and(|url| url.starts_with("https:")),
+        clock: wired.ports.clock.clone(),
+        entropy: wired.ports.entropy.clone(),
+    })
+}
+
+/// Brings the database up to date and joins the other processes on it; false while it is away.
+async fn join(wired: &Wired) -> Result<bool, ServeError> {
+    match try_join(wired).await {
+        Ok(()) => Ok(true),
+        Err(Joining::Away(why)) => {
+            tracing::warn!(why, "the database is away: waiting for it, and not ready until it comes");
+            Ok(false)
+        }
+        Err(Joining::Refused(error)) => Err(error),
+    }
+}
+
+/// Tries until the database comes.
+async fn wait_for_the_database(wired: &Wired) -> Result<(), ServeError> {
+    let mut pause = Duration::from_millis(250);
+    loop {
+        tokio::time::sleep(pause).await;
+        match try_join(wired).await {
+            Ok(()) => {
+                tracing::info!("the database has come: ready");
+                return Ok(());
+            }
+            Err(Joining::Away(why)) => {
+                pause = (pause * 2).min(Duration::from_secs(4));
+                tracing::warn!(why, "the database is still away");
+            }
+            Err(Joining::Refused(error)) => return Err(error),
+        }
+    }
+}
+
+enum Joining {
+    Away(String),
+    Refused(ServeError),
+}
+
+impl From<Failure> for Joining {
+    fn from(failure: Failure) -> Self {
+        let cause = std::error::Error::source(&failure).map_or_else(|| failure.to_string(), ToString::to_string);
+        match failure {
+            Failure::Corrupt { .. } => Self::Refused(ServeError::Database(cause)),
+            _ => Self::Away(cause),
+        }
+    }
+}
+
+async fn try_join(wired: &Wired) -> Result<(), Joining> {
+    wired.ports.work.prepare().await?;
+    if let Some(installation) = wired.cases.status.installation().await? {
+        let admitted = installation.admits(&wired.key.fingerprint(), &wired.ports.tokens.key_id());
+        admitted.map_err(|why| Joining::Refused(ServeError::Stranger(why)))?;
+    }
+    wired.cases.replies.register().await?;
+    Ok(())
+}
+
+/// What an operator or a supervisor sends to end the program.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
