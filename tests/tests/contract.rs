@@ -1,5 +1,7 @@
 //! Every case of every contract, on every adapter that can be reached: memory and SQLite always, others where [`Servers`] finds a server.
 
+#![expect(clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
+
 use std::process::ExitCode;
 use std::sync::Arc;
 
