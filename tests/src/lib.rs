@@ -9,3 +9,4 @@ pub mod contract;
 pub mod fixture;
 pub mod providers;
 pub mod replay;
+pub mod servers;

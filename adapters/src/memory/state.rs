@@ -109,7 +109,9 @@ impl State {
 
     fn insert(&mut self, mut record: Record) -> Result<(), Conflict> {
         let key = record.key();
-        if self.rows.contains_key(&key) || self.email_taken(&record) {
+        let number_taken =
+            matches!(&record, Record::Message(message) if self.sequence.contains_key(&(message.chat, message.seq)));
+        if self.rows.contains_key(&key) || self.email_taken(&record) || number_taken {
             return Err(Conflict::Duplicate);
         }
         self.has_parents(&record)?;
@@ -119,9 +121,7 @@ impl State {
                 running.seq = reply.map_or(0, |reply| reply.seq);
             }
             Record::Message(message) => {
-                if self.sequence.insert((message.chat, message.seq), message.id).is_some() {
-                    return Err(Conflict::Duplicate);
-                }
+                self.sequence.insert((message.chat, message.seq), message.id);
             }
             _ => {}
         }

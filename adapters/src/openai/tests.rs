@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use private_chat_core::model::chat::Parameters;
 use private_chat_core::model::chat::Speaker;
 use private_chat_core::port::inference::{Piece, PromptMessage, Provider};
@@ -461,16 +462,18 @@ async fn models_are_listed_within_bounds() {
         assert_eq!(provider("openai", &server.url()).inference.models().await.unwrap(), ["tiny-script"], "{name}");
     }
     let json = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
-    for (steps, fault) in [
+    let cases = [
         (vec![send(json), Step::Flood(vec![b' '; 1 << 16])], ReplyFault::ProviderNonsense),
         (vec![send(json), Step::Hold], ReplyFault::Timeout),
         (vec![Step::Hold], ReplyFault::Timeout),
         (vec![], ReplyFault::ConnectionLost),
         (vec![send("HTTP/1.1 401 No\r\n\r\n")], ReplyFault::ProviderMisconfigured),
-    ] {
+    ];
+    let ask = |(steps, fault): (Vec<Step>, _)| async move {
         let server = Server::start(steps.clone()).await;
-        let listed =
-            timeout(Duration::from_secs(6), async { provider("vllm", &server.url()).inference.models().await });
-        assert_eq!(listed.await.expect("within six seconds").unwrap_err().fault, fault, "{steps:?}");
-    }
+        let provider = provider("vllm", &server.url());
+        let listed = timeout(Duration::from_secs(6), provider.inference.models()).await.expect("within six seconds");
+        assert_eq!(listed.unwrap_err().fault, fault, "{steps:?}");
+    };
+    join_all(cases.map(ask)).await;
 }

@@ -144,7 +144,7 @@ pub(super) struct Decoder {
 enum Progress {
     #[default]
     Open,
-    /// The provider has said why the answer ended: it is whole, and only its cost may follow.
+    /// The provider has said why the answer ended: nothing is missing, and only the cost may follow.
     Finished,
     /// Nothing that may still come matters.
     Ended,
@@ -176,18 +176,21 @@ impl Decoder {
                 *progress = Progress::Ended;
             }
         });
-        if let Err(malformed) = parsed {
-            self.cut(match malformed {
+        if let Err(malformed) = parsed
+            && *progress != Progress::Ended
+        {
+            ready.push_back(Err(match malformed {
                 Malformed::TooLarge => InferenceFailure::failed(
                     ReplyFault::TooLong,
                     "The provider sent more at once than an answer may hold.",
                 ),
                 Malformed::NotUtf8 => nonsense(),
-            });
+            }));
+            *progress = Progress::Ended;
         }
     }
 
-    /// Says that no more bytes will come, and why. An answer that was whole by then ends well.
+    /// Says that no more bytes will come, and why. An answer of which nothing was missing ends well.
     pub(super) fn cut(&mut self, why: InferenceFailure) {
         if self.progress == Progress::Open {
             self.ready.push_back(Err(why));

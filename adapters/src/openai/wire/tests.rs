@@ -178,6 +178,7 @@ fn only_a_finish_reason_or_the_end_mark_make_an_answer_whole() {
     assert_eq!(decode([start.as_bytes()]).1, Err(lost()));
     assert_eq!(decode([]).1, Err(lost()));
     assert_eq!(decode([start.as_bytes(), b"data: [DONE]\n\n"]).1, Ok(()));
+    assert_eq!(decode([start.as_bytes(), b"data: [DONE]\n\ndata: \xff\n\n"]).1, Ok(()));
     assert_eq!(decode([start.as_bytes(), format!("data: {}\n\n", finish()).as_bytes()]).1, Ok(()));
     assert_eq!(decode([start.as_bytes(), format!("data: {}\n", finish()).as_bytes()]).1, Err(lost()));
 }
