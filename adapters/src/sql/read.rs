@@ -162,7 +162,7 @@ impl ChatRepository for SqlStore {
             " FROM chats c LEFT JOIN users a ON a.id = c.created_by \
              WHERE c.workspace_id = ? AND c.archived = ? \
              AND c.active_at <= ? AND (c.active_at < ? OR c.id < ?) \
-             AND (c.visibility = ? OR c.created_by = ?) AND (? = 0 OR c.created_by = ?) \
+             AND (c.visibility = ? OR a.id = ?) AND (? = 0 OR a.id = ?) \
              ORDER BY c.active_at DESC, c.id DESC LIMIT ?"
         );
         let after = page.after.unwrap_or(NEWEST);

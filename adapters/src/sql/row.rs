@@ -14,6 +14,11 @@ use private_chat_core::port::store::LogBounds;
 use super::code::EventCode;
 use super::seam::Columns;
 
+/// A number alone.
+pub(super) fn number(row: &mut Columns<'_>) -> Result<i64> {
+    row.int()
+}
+
 macro_rules! installation_columns {
     () => {
         "set_up_at, encryption_key, signing_keys, version"
