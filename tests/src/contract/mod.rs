@@ -45,54 +45,52 @@ impl<P: ?Sized> Fresh<P> {
     }
 }
 
-type Make<P> = Arc<dyn Fn() -> BoxFuture<'static, Fresh<P>> + Send + Sync>;
+type Make<P> = Box<dyn Fn() -> BoxFuture<'static, Fresh<P>>>;
 
 /// Where the adapter under test comes from.
 pub enum Subject<P: ?Sized> {
-    /// A fresh one for each case. Panics fail the case.
+    /// A fresh one for the case. What panics here fails it.
     Fresh(Make<P>),
-    /// What it needs is not here, and why. Its cases show as ignored, never as passed.
-    Absent(String),
-    /// What it needs is not here although somebody counts on it: its cases fail.
-    Missed(String),
-}
-
-impl<P: ?Sized> Clone for Subject<P> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Fresh(make) => Self::Fresh(make.clone()),
-            Self::Absent(why) => Self::Absent(why.clone()),
-            Self::Missed(why) => Self::Missed(why.clone()),
-        }
-    }
+    /// What it needs is not here.
+    Absent(Absence),
 }
 
 impl<P: ?Sized> Subject<P> {
     /// An adapter that is made anew for each case.
-    pub fn fresh<F>(make: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn fresh<F>(make: impl Fn() -> F + 'static) -> Self
     where
         F: Future<Output = Fresh<P>> + Send + 'static,
     {
-        Self::Fresh(Arc::new(move || Box::pin(make())))
+        Self::Fresh(Box::new(move || Box::pin(make())))
     }
+}
+
+/// That something a case needs is not here. The case shows as ignored, never as passed; and it fails where somebody counts on it.
+#[derive(Clone, Debug)]
+pub struct Absence {
+    /// What is missing, and how to provide it.
+    pub why: String,
+    /// Whether it was demanded.
+    pub demanded: bool,
 }
 
 /// The longest that a case may take: one that hangs has failed.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A trial for each case, named `sqlite::store::refuses_a_stale_version`.
+/// A trial for each case, named `sqlite::store::refuses_a_stale_version`. The subject is asked for when a case runs, on a thread of its own.
 pub fn trials<P: ?Sized + Send + Sync + 'static>(
     adapter: &str,
     contract: &str,
     cases: &'static [Case<P>],
-    subject: &Subject<P>,
+    subject: impl Fn() -> Subject<P> + Send + Sync + 'static,
 ) -> Vec<Trial> {
+    let subject = Arc::new(subject);
     let trial = |case: &'static Case<P>| {
         let subject = subject.clone();
-        Trial::ignorable_test(format!("{adapter}::{contract}::{}", case.name), move || match subject {
+        Trial::ignorable_test(format!("{adapter}::{contract}::{}", case.name), move || match subject() {
             Subject::Fresh(make) => run(case, &make),
-            Subject::Absent(why) => Ok(Completion::ignored_with(why)),
-            Subject::Missed(why) => Err(Failed::from(why)),
+            Subject::Absent(absence) if absence.demanded => Err(Failed::from(absence.why)),
+            Subject::Absent(absence) => Ok(Completion::ignored_with(absence.why)),
         })
     };
     cases.iter().map(trial).collect()

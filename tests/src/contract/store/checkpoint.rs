@@ -137,13 +137,13 @@ pub(super) async fn tells_an_instance_that_was_declared_dead(store: Db) {
 
     attempt(&store, Changes::new().delete(paused)).await.expect("beats do not move the version");
     let told = checkpoint(&store, &paused, 2, vec![so_far(&reply, "So far, and on", None)]).await;
-    assert_eq!(told.alive, false);
+    assert!(!told.alive);
     let read = store.message(reply.chat, reply.id).await.unwrap().unwrap();
     assert_eq!(read.content, "So far", "nothing was written");
     assert!(store.instances().await.unwrap().iter().all(|instance| instance.id == reaper.id), "a beat revives nobody");
 
     // Its replies are left for whoever declared it dead.
-    assert_eq!(store.running_of(None).await.unwrap(), [running.clone()]);
+    assert_eq!(store.running_of(None).await.unwrap(), std::slice::from_ref(&running));
     let interrupted = Message { status: MessageStatus::Interrupted, ..read };
     attempt(&store, Changes::new().update(interrupted).delete(running.clone())).await.unwrap();
     let late = Message { content: "Whole".into(), status: MessageStatus::Complete, ..reply };
@@ -163,7 +163,7 @@ pub(super) async fn keeps_a_stop_request_until_the_reply_ends(store: Db) {
     let asked = RunningReply { version: Version(2), ..asked };
     for beat in 2..5 {
         let told = checkpoint(&store, &instance, beat, vec![so_far(&reply, &format!("Text {beat}"), None)]).await;
-        assert_eq!(told.running, [asked.clone()]);
+        assert_eq!(told.running, std::slice::from_ref(&asked));
     }
     assert_eq!(store.running(reply.id).await.unwrap().as_ref(), Some(&asked));
     assert_eq!(store.running_in(scene.workspace.id).await.unwrap()[0].0, asked);

@@ -352,10 +352,8 @@ pub(super) async fn hides_private_chats_from_everybody_but_their_creator(store: 
 
     // When the creator is gone, nobody is left to see it.
     attempt(&store, Changes::new().delete(ann.clone())).await.unwrap();
-    for viewer in [&ann, &bob] {
-        assert_eq!(listed(viewer, true, false).await, BTreeSet::new());
-        assert!(!listed(viewer, false, false).await.contains(&anns.id));
-    }
+    assert_eq!(listed(&bob, true, false).await, BTreeSet::new());
+    assert!(!listed(&bob, false, false).await.contains(&anns.id));
     assert!(listed(&bob, false, false).await.contains(&open.id));
 }
 
