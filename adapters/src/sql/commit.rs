@@ -174,7 +174,7 @@ impl Unit<'_, '_> {
         }
         let sql = "SELECT newest FROM event_heads WHERE workspace_id = ?";
         let row = self.connection.fetch_one(sql, args![&event.workspace]).await?.ok_or(Error::RowNotFound)?;
-        let newest: EventNumber = row.read(|row| row.count()).map_err(|odd| Error::Decode(odd.into()))?;
+        let newest: EventNumber = row.columns().count().map_err(|odd| Error::Decode(odd.into()))?;
         self.first_event = Some(newest - events + 1);
         Ok(false)
     }

@@ -116,7 +116,7 @@ async fn record(
 pub(super) async fn mysql(connection: &mut Connection<'_>) -> Result<()> {
     let sql = "SELECT GET_LOCK(LEFT(CONCAT('private-chat migration ', DATABASE()), 64), 10)";
     let row = connection.fetch_one(sql, &[]).await.map_err(failure)?.ok_or_else(|| failure(Error::RowNotFound))?;
-    if row.read(|row| row.opt_int())? != Some(1) {
+    if row.columns().opt_int()? != Some(1) {
         return Err(Failure::database("another process migrates the database"));
     }
     let done = mysql_locked(connection).await;

@@ -16,6 +16,9 @@ mod settings;
 mod statement;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::{Arc, OnceLock};
@@ -63,7 +66,7 @@ pub struct SqlStore {
 
 enum Target {
     Sqlite(PathBuf),
-    MySql { options: MySqlConnectOptions, connections: u32 },
+    MySql { options: Box<MySqlConnectOptions>, connections: u32 },
 }
 
 /// A database that was opened.
@@ -81,7 +84,7 @@ impl SqlStore {
     /// The MySQL database of these settings, which is made where it is absent and the user may.
     #[must_use]
     pub fn mysql(settings: &MySqlSettings) -> Self {
-        Self::of(Target::MySql { options: settings.options(), connections: settings.max_connections })
+        Self::of(Target::MySql { options: Box::new(settings.options()), connections: settings.max_connections })
     }
 
     /// The MySQL database of a URL: `mysql://user:password@host:port/database`.
@@ -90,7 +93,10 @@ impl SqlStore {
     /// What is wrong with the URL.
     pub fn mysql_url(url: &str) -> std::result::Result<Self, OpenError> {
         let options = MySqlConnectOptions::from_str(url).map_err(|error| OpenError::Other(error.into()))?;
-        Ok(Self::of(Target::MySql { options, connections: MySqlSettings::default().max_connections }))
+        Ok(Self::of(Target::MySql {
+            options: Box::new(options),
+            connections: MySqlSettings::default().max_connections,
+        }))
     }
 
     fn of(target: Target) -> Self {
@@ -182,7 +188,7 @@ impl UnitOfWork for SqlStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let current = self.database()?.first(migrate::IS_CURRENT, args![migrate::NEWEST], |row| row.int()).await?;
+        let current = self.database()?.first(migrate::IS_CURRENT, args![migrate::NEWEST], row::number).await?;
         match current {
             Some(1) => Ok(()),
             _ => Err(Failure::database("the database does not have the schema of this program")),

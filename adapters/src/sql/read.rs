@@ -102,7 +102,6 @@ impl WorkspaceRepository for SqlStore {
             "SELECT ",
             joined_columns!(),
             " FROM memberships m JOIN workspaces w ON w.id = m.workspace_id \
-             LEFT JOIN counters n ON n.kind = ? AND n.owner_id = m.workspace_id \
              WHERE m.workspace_id = ? AND m.user_id = ?"
         );
         self.database()?.first(sql, args![MEMBERS, &workspace, &user], row::joined).await
@@ -132,9 +131,9 @@ impl WorkspaceRepository for SqlStore {
         let sql = concat!(
             "SELECT ",
             joined_columns!(),
-            " FROM memberships m JOIN workspaces w ON w.id = m.workspace_id \
-             LEFT JOIN counters n ON n.kind = ? AND n.owner_id = m.workspace_id \
-             WHERE m.user_id = ? AND m.workspace_id < ? ORDER BY m.workspace_id DESC LIMIT ?"
+            " FROM (SELECT p.workspace_id, p.user_id, p.role, p.joined_at, p.version FROM memberships p \
+             WHERE p.user_id = ? AND p.workspace_id < ? ORDER BY p.workspace_id DESC LIMIT ?) m \
+             JOIN workspaces w ON w.id = m.workspace_id ORDER BY m.workspace_id DESC"
         );
         let after = page.after.unwrap_or_else(|| WorkspaceId::from(NEWEST.id));
         let found =
@@ -146,23 +145,21 @@ impl WorkspaceRepository for SqlStore {
 #[async_trait]
 impl ChatRepository for SqlStore {
     async fn chat(&self, workspace: WorkspaceId, id: ChatId) -> Result<Option<Chat>> {
-        let sql = concat!(
-            "SELECT ",
-            chat_columns!(),
-            " FROM chats c LEFT JOIN users a ON a.id = c.created_by WHERE c.id = ? AND c.workspace_id = ?"
-        );
+        let sql = concat!("SELECT ", chat_columns!(), " FROM chats c WHERE c.id = ? AND c.workspace_id = ?");
         self.database()?.first(sql, args![&id, &workspace], row::chat).await
     }
 
     async fn chats(&self, filter: ChatFilter, page: PageRequest<ActivityKey>) -> Result<Page<Chat, ActivityKey>> {
-        // The first comparison of active_at alone is what both databases find the start of the range by.
+        // The first comparison of active_at alone is what both databases find the start of the range by. The viewer is looked up, once, because
+        // whoever's account is gone has made no chat any more.
         let sql = concat!(
             "SELECT ",
             chat_columns!(),
-            " FROM chats c LEFT JOIN users a ON a.id = c.created_by \
+            " FROM chats c \
              WHERE c.workspace_id = ? AND c.archived = ? \
              AND c.active_at <= ? AND (c.active_at < ? OR c.id < ?) \
-             AND (c.visibility = ? OR c.created_by = ?) AND (? = 0 OR c.created_by = ?) \
+             AND (c.visibility = ? OR c.created_by = (SELECT u.id FROM users u WHERE u.id = ?)) \
+             AND (? = 0 OR c.created_by = (SELECT u.id FROM users u WHERE u.id = ?)) \
              ORDER BY c.active_at DESC, c.id DESC LIMIT ?"
         );
         let after = page.after.unwrap_or(NEWEST);
@@ -186,11 +183,7 @@ impl ChatRepository for SqlStore {
     }
 
     async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>> {
-        let sql = concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM messages m LEFT JOIN users a ON a.id = m.author_id WHERE m.id = ? AND m.chat_id = ?"
-        );
+        let sql = concat!("SELECT ", message_columns!(), " FROM messages m WHERE m.id = ? AND m.chat_id = ?");
         self.database()?.first(sql, args![&id, &chat], row::message).await
     }
 
@@ -208,14 +201,14 @@ impl ChatRepository for SqlStore {
 const MESSAGES_UP: &str = concat!(
     "SELECT ",
     message_columns!(),
-    " FROM messages m LEFT JOIN users a ON a.id = m.author_id \
+    " FROM messages m \
      WHERE m.chat_id = ? AND m.seq > ? ORDER BY m.seq ASC LIMIT ?"
 );
 
 pub(super) const MESSAGES_DOWN: &str = concat!(
     "SELECT ",
     message_columns!(),
-    " FROM messages m LEFT JOIN users a ON a.id = m.author_id \
+    " FROM messages m \
      WHERE m.chat_id = ? AND m.seq < ? ORDER BY m.seq DESC LIMIT ?"
 );
 
@@ -246,7 +239,7 @@ impl ReplyRepository for SqlStore {
             ", ",
             message_columns!(),
             " FROM running_replies r JOIN messages m ON m.chat_id = r.chat_id AND m.seq = r.seq \
-             LEFT JOIN users a ON a.id = m.author_id WHERE r.workspace_id = ? ORDER BY r.message_id"
+             WHERE r.workspace_id = ? ORDER BY r.message_id"
         );
         self.database()?.all(sql, args![&workspace], row::running_message).await
     }

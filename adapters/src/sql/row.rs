@@ -1,4 +1,7 @@
 //! From rows to records. Each list of columns stands beside the function that reads it, in the same order.
+//!
+//! Names of authors and counts of members are looked up a row, not joined: MySQL may take a left join for a hash join while the joined table is
+//! small, and then reads, and sorts, a whole chat for one page of it.
 
 use private_chat_core::change::{Event, EventKind, Instance, LoggedEvent};
 use private_chat_core::error::Failure;
@@ -13,6 +16,11 @@ use private_chat_core::port::store::LogBounds;
 
 use super::code::EventCode;
 use super::seam::Columns;
+
+/// A number alone.
+pub(super) fn number(row: &mut Columns<'_>) -> Result<i64> {
+    row.int()
+}
 
 macro_rules! installation_columns {
     () => {
@@ -95,13 +103,14 @@ pub(super) fn membership(row: &mut Columns<'_>) -> Result<Membership> {
     })
 }
 
+// Takes the kind of counter that counts members as its one argument.
 macro_rules! joined_columns {
     () => {
         concat!(
             "w.id, w.name, w.description, w.default_model, w.system_prompt, w.require_two_factor, w.created_at, w.updated_at, \
              w.version, ",
             membership_columns!(),
-            ", COALESCE(n.value, 0)"
+            ", COALESCE((SELECT n.value FROM counters n WHERE n.kind = ? AND n.owner_id = m.workspace_id), 0)"
         )
     };
 }
@@ -132,8 +141,8 @@ fn author(row: &mut Columns<'_>) -> Result<Option<Author>> {
 
 macro_rules! chat_columns {
     () => {
-        "c.id, c.workspace_id, c.title, c.visibility, c.model, c.system_prompt, c.archived, c.created_by, a.name, c.message_count, \
-         c.last_message_at, c.created_at, c.updated_at, c.version"
+        "c.id, c.workspace_id, c.title, c.visibility, c.model, c.system_prompt, c.archived, c.created_by, \
+         (SELECT a.name FROM users a WHERE a.id = c.created_by), c.message_count, c.last_message_at, c.created_at, c.updated_at, c.version"
     };
 }
 
@@ -157,8 +166,9 @@ pub(super) fn chat(row: &mut Columns<'_>) -> Result<Chat> {
 
 macro_rules! message_columns {
     () => {
-        "m.id, m.workspace_id, m.chat_id, m.seq, m.parent_id, m.speaker, m.author_id, a.name, m.content, m.reasoning, m.status, \
-         m.model, m.provider, m.prompt_tokens, m.completion_tokens, m.total_tokens, m.finish_reason, m.error_code, m.error_detail, \
+        "m.id, m.workspace_id, m.chat_id, m.seq, m.parent_id, m.speaker, m.author_id, \
+         (SELECT a.name FROM users a WHERE a.id = m.author_id), m.content, m.reasoning, m.status, m.model, \
+         m.provider, m.prompt_tokens, m.completion_tokens, m.total_tokens, m.finish_reason, m.error_code, m.error_detail, \
          m.created_at, m.updated_at, m.version"
     };
 }
