@@ -7,24 +7,53 @@ use std::sync::Arc;
 
 use figment::Figment;
 use libtest_mimic::{Arguments, Trial};
+use private_chat_adapters::DATABASES;
 use private_chat_adapters::adapter::Adapter;
+use private_chat_adapters::argon2::Argon2Hasher;
+use private_chat_adapters::jwt::JwtSigner;
 use private_chat_adapters::memory::MemoryStore;
+use private_chat_adapters::system::{OsEntropy, SystemClock};
+use private_chat_core::model::secret::Secret;
+use private_chat_core::port::clock::Clock;
+use private_chat_core::port::passwords::PasswordHasher;
 use private_chat_core::port::store::Store;
-use private_chat_tests::contract::{Fresh, Subject, store, trials};
+use private_chat_core::port::tokens::TokenSigner;
+use private_chat_tests::contract::{Fresh, Subject, clock, passwords, store, tokens, trials};
 use private_chat_tests::providers::providers;
 use private_chat_tests::servers::Servers;
-
-// The register of databases, once there is one: `use private_chat_adapters::DATABASES;`.
-const DATABASES: &[Adapter<dyn Store>] = &[];
 
 fn main() -> Result<ExitCode, String> {
     let arguments = Arguments::from_args();
     let servers = Servers::from_env()?;
     let mut all = databases(&servers);
     all.extend(providers(&servers));
+    all.extend(machine());
     let conclusion = libtest_mimic::run(&arguments, all);
     servers.shut_down()?;
     Ok(conclusion.exit_code())
+}
+
+/// The adapters that need nothing but the machine.
+fn machine() -> Vec<Trial> {
+    let argon2 = || {
+        Subject::fresh(|| async {
+            Fresh::new(Arc::new(Argon2Hasher::new(0, 16, Arc::new(OsEntropy))) as Arc<dyn PasswordHasher>)
+        })
+    };
+    let jwt = || {
+        Subject::fresh(|| async {
+            let key = Secret::new(tokens::private_key());
+            let signer = JwtSigner::new(&key, tokens::ISSUER.into(), tokens::AUDIENCE.into(), Arc::new(OsEntropy));
+            Fresh::new(Arc::new(signer.unwrap_or_else(|why| panic!("{why}"))) as Arc<dyn TokenSigner>)
+        })
+    };
+    let system = || Subject::fresh(|| async { Fresh::new(Arc::new(SystemClock::start()) as Arc<dyn Clock>) });
+    let trials = [
+        trials("argon2", "passwords", passwords::CASES, argon2),
+        trials("jwt", "tokens", tokens::CASES, jwt),
+        trials("system", "clock", clock::CASES, system),
+    ];
+    trials.into_iter().flatten().collect()
 }
 
 fn databases(servers: &Arc<Servers>) -> Vec<Trial> {

@@ -1,7 +1,10 @@
 //! Contracts as data: each bullet under a `# Contract` in the core is the name of a case here, and each case runs on every adapter.
 
+pub mod clock;
 pub mod inference;
+pub mod passwords;
 pub mod store;
+pub mod tokens;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
