@@ -52,7 +52,8 @@ struct Described<A>(PhantomData<fn() -> A>);
 impl<A: OpenApi> OpenApi for Described<A> {
     fn meta() -> Vec<MetaApi> {
         let mut paths: Vec<MetaPath> = Vec::new();
-        for path in A::meta().into_iter().flat_map(|api| api.paths) {
+        for mut path in A::meta().into_iter().flat_map(|api| api.paths) {
+            path.path = template(&path.path);
             match paths.iter_mut().find(|known| known.path == path.path) {
                 Some(known) => known.operations.extend(path.operations),
                 None => paths.push(path),
@@ -66,6 +67,15 @@ impl<A: OpenApi> OpenApi for Described<A> {
     }
 
     fn add_routes(self, _: &mut HashMap<String, HashMap<Method, BoxEndpoint<'static>>>) {}
+}
+
+/// poem-openapi leaves the variables of a `prefix_path` as they are written: `/workspaces/:workspace_id/chat/{chat_id}`.
+fn template(path: &str) -> String {
+    let each = path.split('/').map(|segment| match segment.strip_prefix(':') {
+        Some(name) => format!("{{{name}}}"),
+        None => segment.to_owned(),
+    });
+    each.collect::<Vec<_>>().join("/")
 }
 
 fn operations(spec: &mut Value, about: &About) -> Result<(), String> {
