@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
+use poem_openapi::param::Header;
 use poem_openapi::{Object, OpenApi, Union};
 use private_chat_core::error::{Backend, Error, Forbidden, Kind, Obstacle};
 use private_chat_core::id::{ChatId, WorkspaceId};
@@ -186,7 +187,12 @@ impl Things {
     }
 
     #[oai(path = "/events", method = "get", operation_id = "follow_things")]
-    async fn events(&self, _who: By<Member>, wants: WantsEvents) -> OrEvents<Json<Thing, 201>, Event> {
+    async fn events(
+        &self,
+        _who: By<Member>,
+        wants: WantsEvents,
+        #[oai(name = "Last-Event-ID")] _last: Header<Option<u64>>,
+    ) -> OrEvents<Json<Thing, 201>, Event> {
         if !wants.0 {
             return OrEvents::Whole(Json(thing("whole")));
         }
@@ -285,6 +291,7 @@ async fn start_with(settings: serve::Settings, proxies: &[&str]) -> Server {
         origins: Origins::new(&["https://good.com".into(), "http://localhost:5173".into()]).unwrap(),
         proxies: Proxies::new(&proxies).unwrap(),
         tls: false,
+        body_within: Duration::from_millis(400),
         clock: Arc::new(TestClock(Instant::now())),
         entropy: Arc::new(NoEntropy),
     };
@@ -894,6 +901,14 @@ async fn a_stream_comes_at_once_and_ends_with_the_server() {
 }
 
 #[tokio::test]
+async fn a_cursor_that_is_none_is_named_as_the_header_is() {
+    let server = start().await;
+    let headers = ["Authorization: Bearer good", "Last-Event-ID: x"];
+    assert_eq!(server.send("GET", &things("/events"), &headers, "").await.fields(), ["Last-Event-ID"]);
+    server.end().await;
+}
+
+#[tokio::test]
 async fn who_does_not_name_events_gets_one_answer() {
     let server = start().await;
     assert_eq!(server.get(&things("/events")).await.status, 201);
@@ -961,6 +976,29 @@ async fn a_slow_head_is_cut_and_an_idle_connection_waits_longer() {
     socket.write_all(b"GET /he").await.unwrap();
     let (after, _) = closed(&mut socket).await;
     assert!(short.contains(&after), "{after:?}");
+    server.end().await;
+}
+
+// R99
+#[tokio::test]
+async fn a_body_must_keep_coming() {
+    let server = start().await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /open HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2000\r\n\r\n{";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let (after, said) = closed(&mut socket).await;
+    assert!((Duration::from_millis(350)..Duration::from_millis(2_000)).contains(&after), "{after:?}");
+    Answer::parse(&said).problem(408, "request_timeout");
+    // One that is slow, but moves, gets through.
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    socket.write_all(head.replace("Host: x", "Connection: close").as_bytes()).await.unwrap();
+    for _ in 0..8 {
+        socket.write_all(" ".repeat(248).as_bytes()).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+    }
+    socket.write_all(b"  \"name\":\"x\"  }").await.unwrap();
+    let (_, said) = closed(&mut socket).await;
+    assert_eq!(Answer::parse(&said).status, 200, "{}", String::from_utf8_lossy(&said));
     server.end().await;
 }
 
@@ -1049,7 +1087,7 @@ fn the_document_lists_what_guards_and_framework_answer() {
     );
     assert_eq!(
         statuses("/workspaces/{workspace_id}/things/events", "get"),
-        ["200", "201", "401", "403", "404", "500", "503"]
+        ["200", "201", "401", "403", "404", "422", "500", "503"]
     );
     let conflict = &document["paths"][list]["post"]["responses"]["409"]["content"]["application/problem+json"];
     assert_eq!(conflict["schema"]["allOf"][1]["properties"]["code"]["enum"], json!(["conflict", "email_taken"]));
@@ -1131,12 +1169,32 @@ struct Both {
     name: String,
 }
 
+#[derive(Union)]
+#[oai(one_of = true, discriminator_name = "type")]
+enum Twins {
+    #[oai(mapping = "one")]
+    One(ThingGone),
+    #[oai(mapping = "two")]
+    Two(ThingGone),
+}
+
+struct Confused;
+
+#[OpenApi]
+impl Confused {
+    #[oai(path = "/twins", method = "get", operation_id = "get_twins")]
+    async fn twins(&self) -> EventStream<Twins> {
+        EventStream::new(stream::empty(), CancellationToken::new())
+    }
+}
+
 #[test]
 fn an_api_that_would_make_a_wrong_document_does_not_start() {
     let error = crate::http::document::<(Wrong, Odd)>().unwrap_err();
     assert!(error.contains("GET /wrong/{thing_id}") && error.contains("other_id"), "{error}");
     assert!(crate::http::document::<(Unnamed, Odd)>().unwrap_err().contains("operation id"));
     assert!(crate::http::document::<(Echo, Odd)>().unwrap_err().contains("Both"));
+    assert!(crate::http::document::<(Confused, Odd)>().unwrap_err().contains("Twins"));
 }
 
 #[tokio::test]
