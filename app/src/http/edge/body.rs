@@ -13,9 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::client::Client;
 use super::fault::{Fault, codes};
 
-/// How long a body may take before its rate counts.
-const GRACE: Duration = Duration::from_secs(30);
-/// Each of so many bytes a second buys its part of a second.
+/// So many bytes buy a second more.
 const LEAST_RATE: u64 = 1024;
 
 /// The whole body.
@@ -23,7 +21,8 @@ const LEAST_RATE: u64 = 1024;
 /// # Errors
 /// `too_large` by what `Content-Length` says or by what comes, `request_timeout` where it comes too slowly, `malformed` where it breaks off.
 pub(super) async fn read(request: &Request, body: &mut RequestBody) -> Result<Bytes, Fault> {
-    let limit = Client::body_limit(request);
+    let client = Client::of(request)?;
+    let limit = client.body_limit();
     let declared = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
@@ -39,7 +38,7 @@ pub(super) async fn read(request: &Request, body: &mut RequestBody) -> Result<By
     loop {
         let received = whole.len().max(several.len());
         let bought = Duration::from_millis(received as u64 * 1000 / LEAST_RATE);
-        let frame = match timeout_at(started + GRACE + bought, body.frame()).await {
+        let frame = match timeout_at(started + client.body_within() + bought, body.frame()).await {
             Err(_) => return Err(Fault::new(&codes::REQUEST_TIMEOUT).closing()),
             Ok(None) => break,
             Ok(Some(Err(_))) => {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use poem::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use poem::{Addr, FromRequest, Request, RequestBody};
@@ -29,10 +30,16 @@ pub struct Client {
     request_id: HeaderValue,
     user_agent: Option<HeaderValue>,
     admitted: AtomicBool,
+    body_within: Duration,
 }
 
 impl Client {
-    pub(super) fn new(request: &Request, proxies: &Proxies, new_id: impl FnOnce() -> Uuid) -> Self {
+    pub(super) fn new(
+        request: &Request,
+        proxies: &Proxies,
+        body_within: Duration,
+        new_id: impl FnOnce() -> Uuid,
+    ) -> Self {
         let headers = request.headers();
         let peer = match &request.remote_addr().0 {
             Addr::SocketAddr(peer) => peer.ip().to_canonical(),
@@ -43,6 +50,7 @@ impl Client {
             request_id: request_id(headers, new_id),
             user_agent: headers.get(header::USER_AGENT).cloned(),
             admitted: AtomicBool::new(false),
+            body_within,
         }
     }
 
@@ -82,22 +90,27 @@ impl Client {
         self.admitted.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn of(request: &Request) -> Option<&Self> {
-        request.data::<Arc<Self>>().map(AsRef::as_ref)
+    /// # Errors
+    /// A fault of ours: everything passes the edge.
+    pub(super) fn of(request: &Request) -> Result<&Self, Fault> {
+        let passed = request.data::<Arc<Self>>().map(AsRef::as_ref);
+        passed.ok_or_else(|| Fault::internal("the request did not pass the edge"))
     }
 
     /// How many bytes the body of this request may have.
-    pub(super) fn body_limit(request: &Request) -> usize {
-        match Self::of(request) {
-            Some(client) if client.admitted.load(Ordering::Relaxed) => KNOWN_CALLER,
-            _ => ANYBODY,
-        }
+    pub(super) fn body_limit(&self) -> usize {
+        if self.admitted.load(Ordering::Relaxed) { KNOWN_CALLER } else { ANYBODY }
+    }
+
+    /// How long a body may take before its rate counts.
+    pub(super) const fn body_within(&self) -> Duration {
+        self.body_within
     }
 }
 
 impl<'a> FromRequest<'a> for &'a Client {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        Client::of(request).ok_or_else(|| Fault::internal("the request did not pass the edge").into())
+        Ok(Client::of(request)?)
     }
 }
 
@@ -253,6 +266,7 @@ mod tests {
             request_id: HeaderValue::from_static("12345678"),
             user_agent: HeaderValue::from_bytes(agent).ok(),
             admitted: AtomicBool::new(false),
+            body_within: Duration::ZERO,
         };
         assert_eq!(client("a\tb\u{2028}c\u{9b}d".as_bytes()).user_agent(), "abcd");
         assert_eq!(client("é".repeat(400).as_bytes()).user_agent(), "é".repeat(256));

@@ -32,7 +32,8 @@ pub struct About {
 /// The document of an API.
 ///
 /// # Errors
-/// What is wrong with the API: an operation without an id, a variable that the path does not have, an object that is both sent and answered.
+/// What is wrong with the API: an operation without an id, a variable that the path does not have, an object that is both sent and answered,
+/// two variants of a union that share an object.
 pub fn document<A: OpenApi>(about: &About) -> Result<Value, String> {
     let service = OpenApiService::new(Described::<A>(PhantomData), about.title, about.version);
     let spec = service.description(about.description).spec();
@@ -52,7 +53,8 @@ struct Described<A>(PhantomData<fn() -> A>);
 impl<A: OpenApi> OpenApi for Described<A> {
     fn meta() -> Vec<MetaApi> {
         let mut paths: Vec<MetaPath> = Vec::new();
-        for path in A::meta().into_iter().flat_map(|api| api.paths) {
+        for mut path in A::meta().into_iter().flat_map(|api| api.paths) {
+            path.path = template(&path.path);
             match paths.iter_mut().find(|known| known.path == path.path) {
                 Some(known) => known.operations.extend(path.operations),
                 None => paths.push(path),
@@ -66,6 +68,15 @@ impl<A: OpenApi> OpenApi for Described<A> {
     }
 
     fn add_routes(self, _: &mut HashMap<String, HashMap<Method, BoxEndpoint<'static>>>) {}
+}
+
+/// poem-openapi leaves the variables of a `prefix_path` as they are written: `/workspaces/:workspace_id/chat/{chat_id}`.
+fn template(path: &str) -> String {
+    let each = path.split('/').map(|segment| match segment.strip_prefix(':') {
+        Some(name) => format!("{{{name}}}"),
+        None => segment.to_owned(),
+    });
+    each.collect::<Vec<_>>().join("/")
 }
 
 fn operations(spec: &mut Value, about: &About) -> Result<(), String> {
@@ -214,6 +225,13 @@ fn schemas(spec: &mut Value) -> Result<(), String> {
         close(reached, &components);
     }
     for (name, schema) in &mut components {
+        if let Some(variants) = schema.pointer("/discriminator/mapping").and_then(Value::as_object) {
+            // poem-openapi names a variant's schema by its object, so that the later one takes the place of the earlier.
+            let distinct: BTreeSet<_> = variants.values().filter_map(Value::as_str).collect();
+            if distinct.len() < variants.len() {
+                return Err(format!("two variants of the union {name} hold the same object; give each its own"));
+            }
+        }
         if schema.get("properties").is_none() {
             continue;
         }

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use poem::http::Method;
@@ -23,6 +24,9 @@ const NOTHING_ACTIVE: HeaderValue = HeaderValue::from_static("default-src 'none'
 const TWO_YEARS: HeaderValue = HeaderValue::from_static("max-age=63072000");
 const X_CONTENT_TYPE_OPTIONS: HeaderName = header::X_CONTENT_TYPE_OPTIONS;
 
+/// How long the body of a request may take, unless told.
+pub const BODY_WITHIN: Duration = Duration::from_secs(30);
+
 /// What the edge is told.
 #[derive(Clone)]
 pub struct Settings {
@@ -32,6 +36,8 @@ pub struct Settings {
     pub proxies: Proxies,
     /// Whether clients reach the server by TLS, so that they may be told to insist on it.
     pub tls: bool,
+    /// How long a body may take to come; each KiB of it that has come gives a second more.
+    pub body_within: Duration,
     /// For durations in the log and for ids.
     pub clock: Arc<dyn Clock>,
     /// For ids.
@@ -102,7 +108,8 @@ impl<S: Send + Sync + 'static> Endpoint for Edge<S> {
 
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
         let begun = self.settings.clock.monotonic();
-        let client = Arc::new(Client::new(&request, &self.settings.proxies, || self.new_id()));
+        let Settings { proxies, body_within, .. } = &self.settings;
+        let client = Arc::new(Client::new(&request, proxies, *body_within, || self.new_id()));
         let origin = self.settings.origins.allowed(request.headers());
         let method = request.method().clone();
         let uri = request.uri().clone();

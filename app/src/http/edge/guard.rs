@@ -54,8 +54,10 @@ impl<'a> Asked<'a> {
     }
 
     /// The other end.
-    #[must_use]
-    pub fn client(self) -> Option<&'a Client> {
+    ///
+    /// # Errors
+    /// A fault of ours: everything passes the edge.
+    pub fn client(self) -> Result<&'a Client, Fault> {
         Client::of(self.0)
     }
 }
@@ -119,9 +121,7 @@ impl<'a, G: Guard> ApiExtractor<'a> for By<G> {
             .data::<Arc<G::State>>()
             .ok_or_else(|| Fault::internal("a guard's state is not the application's"))?;
         let who = G::admit(state, Asked(request)).await?;
-        if let Some(client) = Client::of(request) {
-            client.admit();
-        }
+        Client::of(request)?.admit();
         Ok(Self(who))
     }
 }

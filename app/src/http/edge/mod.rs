@@ -11,6 +11,9 @@ pub mod json;
 pub mod serve;
 pub mod time;
 
+#[cfg(test)]
+pub mod names;
+
 mod body;
 mod docs;
 mod routes;

@@ -33,7 +33,12 @@ impl Schema {
         KNOWN.write().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert(made)
     }
 
-    /// Everything that is wrong with a value.
+    #[cfg(test)]
+    pub(super) const fn root(&self) -> &MetaSchemaRef {
+        &self.root
+    }
+
+    /// Everything that is wrong with a value that was sent.
     pub(super) fn check(&self, value: &Value) -> Vec<Violation> {
         let mut faults = Faults(Vec::new());
         self.value(&self.root, value, &Place::Root, &mut faults);
@@ -41,18 +46,20 @@ impl Schema {
     }
 
     fn value(&self, schema: &MetaSchemaRef, value: &Value, at: &Place<'_>, faults: &mut Faults) {
+        if let Some(schema) = self.resolve(schema) {
+            self.inline(schema, value, at, faults);
+        }
+    }
+
+    pub(super) fn resolve<'a>(&'a self, schema: &'a MetaSchemaRef) -> Option<&'a MetaSchema> {
         match schema {
-            MetaSchemaRef::Inline(schema) => self.inline(schema, value, at, faults),
-            MetaSchemaRef::Reference(name) => {
-                if let Some(schema) = self.named.get(name) {
-                    self.inline(schema, value, at, faults);
-                }
-            }
+            MetaSchemaRef::Inline(schema) => Some(schema),
+            MetaSchemaRef::Reference(name) => self.named.get(name),
         }
     }
 
     fn inline(&self, schema: &MetaSchema, value: &Value, at: &Place<'_>, faults: &mut Faults) {
-        if value.is_null() && !schema.ty.is_empty() | !schema.all_of.is_empty() {
+        if value.is_null() && (!schema.ty.is_empty() || !schema.all_of.is_empty()) {
             if !schema.nullable {
                 faults.add(at, "must not be null");
             }
@@ -66,9 +73,8 @@ impl Schema {
             return faults.add(at, &format!("must be one of: {}", known.join(", ")));
         }
         match (schema.ty, value) {
-            ("", _) => {}
+            ("", _) | ("boolean", Value::Bool(_)) => {}
             ("string", Value::String(text)) => string(schema, text, at, faults),
-            ("boolean", Value::Bool(_)) => {}
             ("integer" | "number", Value::Number(number)) => numeric(schema, number, at, faults),
             ("array", Value::Array(items)) => self.array(schema, items, at, faults),
             ("object", Value::Object(fields)) => self.object(schema, fields, at, faults),
