@@ -9,7 +9,7 @@ use private_chat_adapters::provider::{ProviderConfig, open};
 use private_chat_core::model::secret::Secret;
 use private_chat_core::port::inference::Inference;
 
-use crate::contract::inference::{ABSENT, ANSWERING, REFUSED_KEY, REFUSING};
+use crate::contract::inference::{ABSENT, ANSWERING, REFUSED_KEY, REFUSING, THINKING};
 use crate::contract::{Fresh, Subject, trials};
 use crate::replay;
 use crate::servers::Servers;
@@ -20,10 +20,13 @@ pub fn providers(servers: &Arc<Servers>) -> Vec<Trial> {
     let servers = servers.clone();
     [
         trials("memory", "inference", ANSWERING, || Subject::fresh(|| async { scripted() })),
+        trials("memory", "inference", THINKING, || Subject::fresh(|| async { scripted() })),
         trials("echo", "inference", ANSWERING, || Subject::fresh(|| async { opened("echo", None, None) })),
         trials("llama_cpp_recorded", "inference", ANSWERING, || recorded("openai", "llama.cpp", None)),
+        trials("llama_cpp_recorded", "inference", THINKING, || recorded("openai", "llama.cpp", None)),
         trials("llama_cpp_recorded", "inference", REFUSING, || recorded("openai", "llama.cpp", Some(REFUSED_KEY))),
         trials("vllm_recorded", "inference", ANSWERING, || recorded("vllm", "vllm", None)),
+        trials("vllm_recorded", "inference", THINKING, || recorded("vllm", "vllm", None)),
         trials("vllm_recorded", "inference", REFUSING, || recorded("vllm", "vllm", Some(REFUSED_KEY))),
         trials("closed_port", "inference", ABSENT, || Subject::fresh(closed_port)),
         trials("llm", "inference", ANSWERING, move || match servers.llm() {

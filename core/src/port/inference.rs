@@ -74,10 +74,10 @@ pub type Answer = BoxStream<'static, Result<Piece, InferenceFailure>>;
 ///
 /// # Contract
 /// - streams the whole answer and says that it ended
-/// - keeps thoughts apart from the answer
 /// - tells what an answer cost
 /// - stops computing when the answer is dropped
 /// - lists its models
+/// - keeps thoughts apart from the answer
 /// - names a refused key as misconfigured without showing it
 /// - says unreachable where nothing listens
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]

@@ -1,7 +1,6 @@
 //! What every provider of models promises: the contract of `private_chat_core::port::inference`.
 //!
-//! The promises are about a provider in one of three states, so that an adapter under test comes in up to three: [`ANSWERING`], [`REFUSING`],
-//! [`ABSENT`]. One that asks no server has only the first.
+//! Not every promise is about every provider: [`ANSWERING`] are those of all, and the others need one that was set up for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +17,21 @@ use crate::cases;
 /// The cases, in the order of the promises.
 pub const CASES: &[Case<dyn Inference>] = cases![
     streams_the_whole_answer_and_says_that_it_ended,
-    keeps_thoughts_apart_from_the_answer,
     tells_what_an_answer_cost,
     stops_computing_when_the_answer_is_dropped,
     lists_its_models,
+    keeps_thoughts_apart_from_the_answer,
     names_a_refused_key_as_misconfigured_without_showing_it,
     says_unreachable_where_nothing_listens,
 ];
 
-/// Those about a provider that answers, with a prompt that holds [`FOREVER`] at length.
-pub const ANSWERING: &[Case<dyn Inference>] = CASES.split_at(5).0;
-/// Those about a provider that was opened with [`REFUSED_KEY`] and does not accept it.
-pub const REFUSING: &[Case<dyn Inference>] = CASES.split_at(5).1.split_at(1).0;
-/// Those about a provider that was opened with the address of a closed port.
+/// Those of a provider that answers, and at length where the prompt holds [`FOREVER`].
+pub const ANSWERING: &[Case<dyn Inference>] = CASES.split_at(4).0;
+/// Those of a provider whose model thinks before it answers a prompt that holds [`THINK`].
+pub const THINKING: &[Case<dyn Inference>] = CASES.split_at(5).0.split_at(4).1;
+/// Those of a provider that was opened with [`REFUSED_KEY`] and does not accept it.
+pub const REFUSING: &[Case<dyn Inference>] = CASES.split_at(6).0.split_at(5).1;
+/// Those of a provider that was opened with the address of a closed port.
 pub const ABSENT: &[Case<dyn Inference>] = CASES.split_at(6).1;
 
 /// What a scripted model never ends its answer to.
@@ -90,19 +91,6 @@ pub async fn streams_the_whole_answer_and_says_that_it_ended(inference: Arc<dyn 
     assert!(pieces[end + 1..].iter().all(|piece| matches!(piece, Piece::Usage(_))), "{:?}", &pieces[end..]);
 }
 
-/// Whether or not a model thinks, its thoughts are no part of what it says.
-pub async fn keeps_thoughts_apart_from_the_answer(inference: Arc<dyn Inference>) {
-    let plain = whole(&inference, "Hello").await;
-    let pieces = whole(&inference, THINK).await;
-    let (content, reasoning) = (content(&pieces), reasoning(&pieces));
-    assert!(!content.trim().is_empty(), "{pieces:?}");
-    assert!(!content.contains("<think>") && !content.contains("</think>"), "{content}");
-    if !reasoning.trim().is_empty() {
-        assert!(!content.contains(reasoning.trim()), "{content}");
-        assert_eq!(content.trim(), self::content(&plain).trim(), "thoughts changed the answer");
-    }
-}
-
 /// The counts are of this answer, and add up.
 pub async fn tells_what_an_answer_cost(inference: Arc<dyn Inference>) {
     let pieces = whole(&inference, "Hello").await;
@@ -131,6 +119,15 @@ pub async fn lists_its_models(inference: Arc<dyn Inference>) {
     let models = inference.models().await.expect("the models");
     assert!(!models.is_empty() && models.iter().all(|model| !model.is_empty()), "{models:?}");
     assert!(!whole(&inference, "Hello").await.is_empty());
+}
+
+/// Both come, and neither holds the other.
+pub async fn keeps_thoughts_apart_from_the_answer(inference: Arc<dyn Inference>) {
+    let pieces = whole(&inference, THINK).await;
+    let (content, reasoning) = (content(&pieces), reasoning(&pieces));
+    assert!(!content.trim().is_empty() && !reasoning.trim().is_empty(), "{pieces:?}");
+    assert!(!content.contains(reasoning.trim()) && !content.contains("think>"), "{content}");
+    assert!(!reasoning.contains(content.trim()), "{reasoning}");
 }
 
 /// The reply fails, as nobody but the operator can do anything about it.
