@@ -74,7 +74,7 @@ fn tell(text: &str) {
 }
 
 fn print_document() -> Outcome {
-    let document = serde_json::to_string_pretty(&http::document()?)?;
+    let document = serde_json::to_string_pretty(&http::product_document()?)?;
     writeln!(std::io::stdout(), "{document}")?;
     Ok(())
 }

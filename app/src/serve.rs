@@ -45,6 +45,8 @@ pub enum ServeError {
     Description(String),
 }
 
+/// How long the body of a request may take to come, before its rate counts.
+const BODY: Duration = Duration::from_secs(30);
 /// How long connections may take to end after the last reply has.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -65,7 +67,7 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
     let cases = wired.cases.clone();
     let streams = CancellationToken::new();
     let state = State { cases: cases.clone(), stop: streams.clone() };
-    let app = Arc::new(http::app(state, Vec::new(), edge(&wired, config)?).map_err(ServeError::Description)?);
+    let app = Arc::new(http::product(state, Vec::new(), edge(&wired, config)?).map_err(ServeError::Description)?);
 
     // With the database at hand the first request finds everything; without it the process lives, and waits for it.
     let ready = join(&wired).await?;
@@ -116,6 +118,7 @@ fn edge(wired: &Wired, config: &Config) -> Result<endpoint::Settings, ServeError
         origins: Origins::new(&config.cors.allowed_origins).map_err(ServeError::Description)?,
         proxies: Proxies::new(&proxies).map_err(ServeError::Description)?,
         tls: config.server.public_url.as_ref().is_some_and(|url| url.starts_with("https:")),
+        body_within: BODY,
         clock: wired.ports.clock.clone(),
         entropy: wired.ports.entropy.clone(),
     })

@@ -17,7 +17,7 @@ pub mod workspaces;
 
 use std::sync::Arc;
 
-use poem_openapi::Tags;
+use poem_openapi::{OpenApi, Tags};
 use private_chat_core::usecase::UseCases;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,8 @@ fn api(state: &State) -> Api {
         workspaces::WorkspacesApi(state.clone()),
         chats::ChatsApi(state.clone()),
         models::ModelsApi(state.clone()),
-        status::StatusApi(state.clone()),
+        status::Liveness,
+        status::Readiness(state.clone()),
     )
 }
 
@@ -89,22 +90,37 @@ type Api = (
     workspaces::WorkspacesApi,
     chats::ChatsApi,
     models::ModelsApi,
-    status::StatusApi,
+    status::Liveness,
+    status::Readiness,
 );
 
-/// The OpenAPI document.
+/// The product's OpenAPI document.
 ///
 /// # Errors
 /// What is wrong with the API's description.
-pub fn document() -> Result<Value, String> {
-    document_of::<Api>(&ABOUT)
+pub fn product_document() -> Result<Value, String> {
+    document::<Api>()
 }
 
-/// The whole application: the API, its document, Swagger UI and further pages, behind the edge.
+/// The product: its API, the document, Swagger UI and further pages, behind the edge.
 ///
 /// # Errors
 /// What is wrong with the API's description.
-pub fn app(state: State, pages: Vec<(String, Page)>, settings: Settings) -> Result<Edge<State>, String> {
-    let document = document()?;
-    Ok(edge::edge(api(&state), Arc::new(state), &document, pages, settings))
+pub fn product(state: State, pages: Vec<(String, Page)>, settings: Settings) -> Result<Edge<State>, String> {
+    app(api(&state), Arc::new(state), pages, settings)
+}
+
+/// The OpenAPI document of an API.
+fn document<A: OpenApi>() -> Result<Value, String> {
+    document_of::<A>(&ABOUT)
+}
+
+/// An API, its document, Swagger UI and further pages, behind the edge. Guards find `state` as theirs.
+fn app<A: OpenApi, S: Send + Sync + 'static>(
+    api: A,
+    state: Arc<S>,
+    pages: Vec<(String, Page)>,
+    settings: Settings,
+) -> Result<Edge<S>, String> {
+    Ok(edge::edge(api, state, &document::<A>()?, pages, settings))
 }

@@ -10,8 +10,11 @@ use super::problem::{SHUTTING_DOWN, UNAVAILABLE};
 use super::{State, Tag};
 use crate::fails;
 
-/// The routes under `/health/`.
-pub struct StatusApi(pub State);
+/// The route of liveness, which needs nothing.
+pub struct Liveness;
+
+/// The route of readiness.
+pub struct Readiness(pub State);
 
 #[derive(Debug, Object, Serialize)]
 struct Health {
@@ -29,7 +32,7 @@ enum Alive {
 fails!(ReadyFails: UNAVAILABLE, SHUTTING_DOWN);
 
 #[OpenApi(prefix_path = "/health/", tag = "Tag::Health")]
-impl StatusApi {
+impl Liveness {
     /// Tells that the process lives
     ///
     /// Touches no backend.
@@ -37,7 +40,10 @@ impl StatusApi {
     async fn health(&self) -> Json<Health> {
         Json(Health { status: Alive::Ok })
     }
+}
 
+#[OpenApi(prefix_path = "/health/", tag = "Tag::Health")]
+impl Readiness {
     /// Tells whether the process is fit to serve
     ///
     /// The database answers and has the schema of this version, and the process is not stopping.

@@ -130,11 +130,7 @@ impl From<Cut> for End {
 impl From<InferenceFailure> for End {
     fn from(failure: InferenceFailure) -> Self {
         let status = if failure.cut_off { MessageStatus::Interrupted } else { MessageStatus::Failed };
-        let detail = match failure.retry_after {
-            Some(after) => format!("{}; it asks to be tried again in {} s", failure.detail, after.as_secs().max(1)),
-            None => failure.detail,
-        };
-        Self::of(status, failure.fault, detail)
+        Self::of(status, failure.fault, failure.detail)
     }
 }
 

@@ -243,7 +243,7 @@ impl Odd {
     }
 }
 
-type Api = (Things, Odd, crate::http::status::Status);
+type Api = (Things, Odd, crate::http::status::Liveness);
 
 // ---- The server ----
 
@@ -285,7 +285,7 @@ async fn start() -> Server {
 async fn start_with(settings: serve::Settings, proxies: &[&str]) -> Server {
     let stop = CancellationToken::new();
     let state = Arc::new(State { stop: stop.clone() });
-    let api: Api = (Things(state.clone()), Odd, crate::http::status::Status);
+    let api: Api = (Things(state.clone()), Odd, crate::http::status::Liveness);
     let proxies: Vec<_> = proxies.iter().map(ToString::to_string).collect();
     let edge = Settings {
         origins: Origins::new(&["https://good.com".into(), "http://localhost:5173".into()]).unwrap(),
