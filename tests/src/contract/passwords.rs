@@ -110,14 +110,18 @@ pub async fn says_busy_when_too_many_wait(passwords: Arc<dyn PasswordHasher>) {
 /// The time of an answer does not tell whether there is such a user (R7).
 pub async fn takes_as_long_for_no_user_as_for_a_wrong_password(passwords: Arc<dyn PasswordHasher>) {
     let hash = passwords.hash(password(HORSE)).await.unwrap();
-    // The shortest of many, by turns: whatever else the machine does makes some longer, and none shorter.
+    // The shortest of many, by turns: whatever else the machine does makes some longer, and none shorter. On a busy machine it takes more of
+    // them to see both at their shortest; a real difference stays, however many there are.
     let (mut wrong, mut nobody) = (Duration::MAX, Duration::MAX);
-    for _ in 0..20 {
+    for round in 0..400 {
         wrong = wrong.min(time_of(&passwords, Some(hash.clone())).await);
         nobody = nobody.min(time_of(&passwords, None).await);
+        let ratio = nobody.as_secs_f64() / wrong.as_secs_f64();
+        if round >= 20 && (0.8..=1.25).contains(&ratio) {
+            return;
+        }
     }
-    let ratio = nobody.as_secs_f64() / wrong.as_secs_f64();
-    assert!((0.8..=1.25).contains(&ratio), "{nobody:?} for nobody, {wrong:?} for a wrong password");
+    panic!("{nobody:?} for nobody, {wrong:?} for a wrong password");
 }
 
 #[expect(clippy::disallowed_methods, reason = "it is the real time that would tell")]
