@@ -45,8 +45,6 @@ pub enum ServeError {
     Description(String),
 }
 
-/// How long the body of a request may take to come, before its rate counts.
-const BODY: Duration = Duration::from_secs(30);
 /// How long connections may take to end after the last reply has.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -118,7 +116,7 @@ fn edge(wired: &Wired, config: &Config) -> Result<endpoint::Settings, ServeError
         origins: Origins::new(&config.cors.allowed_origins).map_err(ServeError::Description)?,
         proxies: Proxies::new(&proxies).map_err(ServeError::Description)?,
         tls: config.server.public_url.as_ref().is_some_and(|url| url.starts_with("https:")),
-        body_within: BODY,
+        body_within: endpoint::BODY_WITHIN,
         clock: wired.ports.clock.clone(),
         entropy: wired.ports.entropy.clone(),
     })
