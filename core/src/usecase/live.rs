@@ -523,12 +523,16 @@ impl Live {
     }
 
     /// Takes a seat in the room, where the tail is started if none runs.
-    async fn sit(self: &Arc<Self>, workspace: WorkspaceId, watcher: u64) -> Result<Seated, Failure> {
+    async fn sit(self: &Arc<Self>, workspace: WorkspaceId, watcher: u64) -> Result<Seated, Error> {
         let room = self.room(workspace);
         let mut read = None;
         loop {
             {
                 let mut state = room.lock();
+                // Under the lock that `close` takes the seats with: nobody sits down after it.
+                if self.closed.load(Ordering::Acquire) {
+                    return Err(Error::ShuttingDown);
+                }
                 if state.last.is_none()
                     && let Some((newest, elsewhere)) = read.take()
                 {
@@ -557,12 +561,18 @@ impl Live {
         }
     }
 
-    /// The replies that run elsewhere, and the newest event; in this order, so that every such reply is announced by then.
+    /// The newest event, and the replies that run elsewhere: those that run both before and after it, so that each is announced by then and
+    /// the end of each is still to come. One that ended in between would be taken for running ever after.
     async fn look(&self, workspace: WorkspaceId) -> Result<(EventNumber, Vec<(Growing, MessageId)>), Failure> {
-        let running = self.ports.replies.running_in(workspace).await?;
+        let before = self.ports.replies.running_in(workspace).await?;
         let newest = self.ports.replies.log_bounds(workspace).await?.newest;
+        if before.is_empty() {
+            return Ok((newest, Vec::new()));
+        }
+        let announced: HashSet<MessageId> = before.iter().map(|(_, message)| message.id).collect();
+        let running = self.ports.replies.running_in(workspace).await?;
         let mut elsewhere = Vec::with_capacity(running.len());
-        for (_, message) in running {
+        for (_, message) in running.into_iter().filter(|(_, message)| announced.contains(&message.id)) {
             if let Some(chat) = self.ports.chats.chat(workspace, message.chat).await? {
                 let mut growing = Growing::new(&message, chat.audience(), 0, false);
                 growing.content.push(&message.content);
@@ -575,17 +585,9 @@ impl Live {
 
     /// Reads what other processes did in a workspace, for as long as somebody watches it.
     async fn tail(self: &Arc<Self>, room: &Arc<Room>) {
-        let mut pause = Duration::ZERO;
         loop {
-            if !pause.is_zero() {
-                let woken = room.wake.listen();
-                let sleep = self.ports.clock.sleep(pause);
-                pin_mut!(woken);
-                pin_mut!(sleep);
-                match select(woken, sleep).await {
-                    Either::Left(_) | Either::Right(_) => {}
-                }
-            }
+            // Before the log is read: what is published meanwhile may have come too late for this turn.
+            let woken = room.wake.listen();
             let (last, busy) = {
                 let mut state = room.lock();
                 let Some(last) = state.last.filter(|_| !state.seats.is_empty()) else {
@@ -601,7 +603,12 @@ impl Live {
                 Ok(()) => room.lock().growing.values().any(|growing| !growing.local),
                 Err(_) => false,
             };
-            pause = if busy { BUSY_TAIL } else { IDLE_TAIL };
+            let sleep = self.ports.clock.sleep(if busy { BUSY_TAIL } else { IDLE_TAIL });
+            pin_mut!(woken);
+            pin_mut!(sleep);
+            match select(woken, sleep).await {
+                Either::Left(_) | Either::Right(_) => {}
+            }
         }
     }
 
@@ -700,9 +707,17 @@ impl Live {
     }
 }
 
-/// A running reply as it is announced: its text comes apart, as deltas.
+/// A running reply as it is announced: its text comes apart, as deltas, and its end, also where it has one by now, as an event of its own.
 fn blank(message: &Message) -> Message {
-    Message { content: String::new(), reasoning: None, ..message.clone() }
+    Message {
+        content: String::new(),
+        reasoning: None,
+        status: MessageStatus::Streaming,
+        usage: None,
+        finish_reason: None,
+        error: None,
+        ..message.clone()
+    }
 }
 
 /// What a watcher finds when it sits down.
@@ -720,8 +735,12 @@ struct Ticket {
 }
 
 impl Ticket {
+    fn is_revoked(&self) -> bool {
+        self.standing.revoked.load(Ordering::Acquire)
+    }
+
     fn may_stay(&self) -> bool {
-        !self.standing.revoked.load(Ordering::Acquire) && !self.live.closed.load(Ordering::Acquire)
+        !self.is_revoked() && !self.live.closed.load(Ordering::Acquire)
     }
 }
 
@@ -753,6 +772,9 @@ impl Watch {
     /// The next frame; none when the stream is over: the watcher may not stay, the server stops, or the database is away.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
+            if self.member.is_revoked() {
+                return None;
+            }
             if let Some(delivery) = self.backlog.pop_front() {
                 if let Some(frame) = self.frame(delivery) {
                     return Some(frame);
@@ -819,11 +841,9 @@ impl Watch {
         let workspace = self.member.standing.workspace;
         let after = self.position.unwrap_or_default();
         let events = self.live.ports.replies.events(workspace, after, Limit::default()).await?;
-        self.replay = None;
-        for logged in events {
-            if logged.number > until {
-                return Ok(());
-            }
+        // Taken over at once at the end: whoever drops this half-way has missed nothing.
+        let (mut page, mut position) = (Vec::new(), None);
+        for logged in events.into_iter().take_while(|logged| logged.number <= until) {
             let (audience, event) = self.live.load(workspace, logged.event.kind).await?;
             let event = event.map(|event| match event {
                 LiveEvent::MessageCreated(message) if message.status == MessageStatus::Streaming => {
@@ -831,10 +851,12 @@ impl Watch {
                 }
                 other => other,
             });
-            self.backlog.push_back(Delivery::new(Some(logged.number), audience, event));
-            self.replay = (logged.number < until).then_some(until);
-            self.position = Some(logged.number);
+            page.push(Delivery::new(Some(logged.number), audience, event));
+            position = Some(logged.number);
         }
+        self.backlog.extend(page);
+        self.replay = position.filter(|position| *position < until).map(|_| until);
+        self.position = position.or(self.position);
         Ok(())
     }
 
@@ -856,7 +878,8 @@ impl Watch {
             None if self.backlog.is_empty() && self.replay.is_none() => self.position,
             None => None,
         };
-        let cursor = cursor.filter(|_| self.told != cursor);
+        // It never goes back, also where this room lags behind the one that the client's cursor is from.
+        let cursor = cursor.filter(|_| cursor > self.told);
         self.told = self.told.max(cursor);
         Some(Frame { cursor, delivery })
     }
@@ -884,7 +907,7 @@ impl ReplyWatch {
     /// The next frame; none after the reply's end.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
-            if self.ended {
+            if self.ended || self.ticket.is_revoked() {
                 return None;
             }
             if let Some(delivery) = self.backlog.pop_front() {
