@@ -5,7 +5,7 @@ use std::time::Duration;
 use private_chat_adapters::memory::Script;
 use private_chat_core::change::{Changes, Instance, Version};
 use private_chat_core::error::{Error, Obstacle};
-use private_chat_core::model::chat::{MessageStatus, ReplyFault, Visibility};
+use private_chat_core::model::chat::{MessageStatus, ReplyFault, ReplyLimits, Visibility};
 use private_chat_core::policy::Right;
 use private_chat_core::port::store::{ReplyRepository as _, UnitOfWork as _};
 use tokio::task::JoinSet;
@@ -28,7 +28,19 @@ fn talk() -> Script {
         .finish("stop")
 }
 
-// R34 of the contract's "several instances act as one", F34
+fn half() -> Script {
+    Script::new().content("Half").pause().content(" done.").finish("stop")
+}
+
+/// For providers that may be silent for as long as a story takes.
+const PATIENT: ReplyLimits = ReplyLimits {
+    first_byte: Duration::from_secs(3_600),
+    idle: Duration::from_secs(3_600),
+    total: Duration::from_secs(3_600),
+    bytes: 1 << 20,
+};
+
+// F34
 #[tokio::test]
 async fn a_watcher_on_another_instance_sees_a_reply_whenever_it_joins() {
     let home = Home::of(talk()).await;
@@ -232,7 +244,7 @@ async fn a_restarted_process_ends_what_the_last_one_left() {
 // F32
 #[tokio::test]
 async fn a_slow_but_living_process_is_never_declared_dead() {
-    let home = Home::of(talk()).await;
+    let home = Home::limited(talk(), PATIENT).await;
     let b = home.house.process(talk()).await;
     home.a.send(&home.ann, &home.chat, "Hi").await.unwrap();
     home.a.parrot.waiting(1).await;
@@ -257,7 +269,7 @@ async fn a_slow_but_living_process_is_never_declared_dead() {
 // F32: nobody is taken for dead only because nobody could look.
 #[tokio::test]
 async fn a_database_that_was_away_from_everybody_kills_nobody() {
-    let home = Home::of(Script::new().content("Half").pause().content(" done.").finish("stop")).await;
+    let home = Home::limited(half(), PATIENT).await;
     let b = home.house.process(talk()).await;
     home.a.send(&home.ann, &home.chat, "Hi").await.unwrap();
     home.a.parrot.waiting(1).await;
@@ -317,14 +329,16 @@ async fn a_process_that_was_declared_dead_lets_go_and_registers_anew() {
 async fn a_reply_that_ends_while_its_process_is_buried_ends_once() {
     for side in [Side::Before, Side::After] {
         for held in ["running_of", "message", "end"] {
-            let home = Home::of(Script::new().content("Half").pause().content(" done.").finish("stop")).await;
+            let home = Home::of(half()).await;
             let b = home.house.process(talk()).await;
             home.a.send(&home.ann, &home.chat, "Hi").await.unwrap();
             home.a.parrot.waiting(1).await;
             home.pass(SECOND).await;
-            let asleep = home.a.store.hold("checkpoint", Side::Before);
-            asleep.reached_within(&home.house).await;
-            home.pass(11 * SECOND).await;
+            let asleep = ["checkpoint", "instances"].map(|name| home.a.store.hold(name, Side::Before));
+            for gate in &asleep {
+                gate.reached_within(&home.house).await;
+            }
+            home.pass(9 * SECOND).await;
             let burying = b.store.hold(held, side);
             burying.reached_within(&home.house).await;
             let buried = (held, side) == ("end", Side::After);
@@ -334,7 +348,7 @@ async fn a_reply_that_ends_while_its_process_is_buried_ends_once() {
             let expected = if buried { MessageStatus::Interrupted } else { MessageStatus::Complete };
             assert_eq!(ended.status, expected, "{held} {side:?}");
             burying.open();
-            asleep.open();
+            asleep.iter().for_each(|gate| gate.open());
             home.pass(20 * SECOND).await;
             assert_eq!(home.last().await, ended, "{held} {side:?}");
             home.is_quiet().await;
@@ -370,7 +384,7 @@ async fn a_send_of_a_process_that_was_declared_dead_is_left_by_nobody() {
 async fn who_has_many_to_bury_goes_on_beating() {
     let home = Home::of(talk()).await;
     let b = home.house.process(talk()).await;
-    let c = home.house.process(Script::new().content("Half").pause().content(" done.").finish("stop")).await;
+    let c = home.house.process(half()).await;
     home.a.send(&home.ann, &home.chat, "Hi").await.unwrap();
     home.a.parrot.waiting(1).await;
     // It is the other one that buries, and at that moment the database is slow with it.

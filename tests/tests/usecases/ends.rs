@@ -505,7 +505,7 @@ async fn a_provider_that_comes_back_between_send_and_reply_answers() {
     }
 
     let home = home_with_providers(&[("far", Arc::new(Waking(false.into())), &[])], None).await;
-    let gate = home.a.store.hold("begin", super::troubled::Side::After);
+    let gate = home.a.store.hold("begin", Side::After);
     let at = home.a.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
     let chats = home.a.cases.chats.clone();
     let mut sending = JoinSet::new();
