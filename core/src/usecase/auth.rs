@@ -344,3 +344,6 @@ impl NewAccount {
         checks.done(all)
     }
 }
+
+#[cfg(test)]
+mod tests;
