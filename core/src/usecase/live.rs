@@ -896,7 +896,7 @@ impl Watch {
             None if self.backlog.is_empty() && self.replay.is_none() => self.position,
             None => None,
         };
-        // It never goes back, also where this room lags behind the one that the client's cursor is from.
+        // It never goes back.
         let cursor = cursor.filter(|_| cursor > self.told);
         self.told = self.told.max(cursor);
         Some(Frame { cursor, delivery })

@@ -655,9 +655,12 @@ impl Replies {
         while !self.draining() || self.instance().is_some() {
             let now = self.ports.clock.monotonic();
             let due = last_beat.is_none_or(|last| now.saturating_sub(last) >= BEAT);
-            // A database that is away is tried again at the next turn.
-            if (due || self.running() > 0) && self.checkpoint(&mut strays).await.is_ok() && due {
-                last_beat = Some(now);
+            if due || self.running() > 0 {
+                // A database that is away is tried again at the next turn.
+                let kept = self.checkpoint(&mut strays).await.is_ok();
+                if due && kept {
+                    last_beat = Some(now);
+                }
             }
             self.ports.clock.sleep(FLUSH).await;
         }
@@ -816,28 +819,27 @@ impl Replies {
 /// The other processes, as far as this one has seen them beat.
 #[derive(Default)]
 struct Others {
-    /// The last beat of each, and since when it stands.
+    /// The last beat of each, and for how long it stood still before our eyes.
     seen: HashMap<InstanceId, (u64, Duration)>,
-    looked: Option<Duration>,
+    looked: Duration,
 }
 
 impl Others {
     /// Those whose beat has stood still for [`DEAD_AFTER`] before our eyes.
     ///
-    /// Where we could not look for a while, because the database was away or we were asleep ourselves, nobody may have been able to beat:
-    /// then everybody is given their time anew.
+    /// Where we could not look for a while, because the database was away or we were asleep ourselves, the others may not have been able to
+    /// beat: a gap counts for no more than two looks.
     fn dead(&mut self, present: Vec<Instance>, now: Duration) -> Vec<Instance> {
-        if self.looked.replace(now).is_none_or(|looked| now.saturating_sub(looked) > 2 * BEAT) {
-            self.seen.clear();
-        }
-        self.seen.retain(|id, _| present.iter().any(|instance| instance.id == *id));
-        let stands_still = |instance: &Instance| {
-            let (beat, since) = self.seen.entry(instance.id).or_insert((instance.beat, now));
-            if *beat != instance.beat {
-                (*beat, *since) = (instance.beat, now);
-            }
-            now.saturating_sub(*since) >= DEAD_AFTER
-        };
+        let watched = now.saturating_sub(std::mem::replace(&mut self.looked, now)).min(2 * BEAT);
+        self.seen = present
+            .iter()
+            .map(|instance| match self.seen.get(&instance.id) {
+                Some((beat, still)) if *beat == instance.beat => (instance.id, (*beat, *still + watched)),
+                _ => (instance.id, (instance.beat, Duration::ZERO)),
+            })
+            .collect();
+        let stands_still =
+            |instance: &Instance| self.seen.get(&instance.id).is_some_and(|(_, still)| *still >= DEAD_AFTER);
         present.into_iter().filter(stands_still).collect()
     }
 }

@@ -280,7 +280,7 @@ async fn a_database_that_was_away_from_everybody_kills_nobody() {
         home.pass(40 * SECOND).await;
         // One of them is back before the other.
         b.store.set_away(false);
-        home.pass(8 * SECOND).await;
+        home.pass(5 * SECOND).await;
         home.a.store.set_away(false);
         home.pass(SECOND).await;
         assert_eq!(home.last().await.status, MessageStatus::Streaming);
@@ -354,6 +354,20 @@ async fn a_reply_that_ends_while_its_process_is_buried_ends_once() {
             home.is_quiet().await;
         }
     }
+}
+
+// A reply that is taken away, as a deletion does, does not go on in secret.
+#[tokio::test]
+async fn a_reply_that_is_taken_away_lets_its_provider_go() {
+    let home = Home::of(half()).await;
+    home.a.send(&home.ann, &home.chat, "Hi").await.unwrap();
+    home.a.parrot.waiting(1).await;
+    home.pass(SECOND).await;
+    let (running, _) = home.house.store.running_in(home.workspace).await.unwrap().remove(0);
+    home.house.store.commit(Changes::new().delete(running)).await.unwrap();
+    home.pass(SECOND).await;
+    assert_eq!(home.a.parrot.dropped(), 1);
+    assert_eq!(home.a.cases.replies.running(), 0);
 }
 
 // A send that was under way while its process was declared dead.

@@ -27,6 +27,7 @@ use private_chat_core::usecase::live::{Scope, Watch};
 use private_chat_core::usecase::workspaces::{Member, NewWorkspace};
 use private_chat_core::usecase::{Settings, UseCases};
 use private_chat_tests::fixture;
+use tokio::task::JoinSet;
 
 use super::troubled::TroubledStore;
 
@@ -63,12 +64,25 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
+/// Ends the whole run with a word where a story waits for what never comes. It is no measure of speed.
+fn watched() -> JoinSet<()> {
+    let mut watchdog = JoinSet::new();
+    #[expect(clippy::print_stderr, reason = "the last word of a run")]
+    watchdog.spawn(async {
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        eprintln!("{} waits for what never comes", std::thread::current().name().unwrap_or("a story"));
+        std::process::exit(101);
+    });
+    watchdog
+}
+
 /// One installation.
 pub(crate) struct House {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) clock: Arc<TestClock>,
     entropy: Arc<SeededEntropy>,
     hasher: Arc<InstantHasher>,
+    _watchdog: JoinSet<()>,
 }
 
 impl House {
@@ -78,6 +92,7 @@ impl House {
             clock: Arc::new(TestClock::new()),
             entropy: Arc::new(SeededEntropy::new(11)),
             hasher: Arc::new(InstantHasher::new()),
+            _watchdog: watched(),
         }
     }
 

@@ -307,7 +307,7 @@ proptest! {
     // R81, F34
     #[test]
     fn whoever_comes_and_goes_sees_in_the_end_what_is_stored(turns in turns()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(live_through(turns));
     }
 }
