@@ -180,6 +180,7 @@ pub(super) async fn numbers_events_in_the_order_of_their_commits(store: Db) {
                 if last && got.is_empty() {
                     return seen;
                 }
+                tokio::task::yield_now().await;
             }
         }
     }]);
