@@ -7,14 +7,12 @@ use std::sync::Arc;
 
 use figment::Figment;
 use libtest_mimic::{Arguments, Trial};
+use private_chat_adapters::DATABASES;
 use private_chat_adapters::adapter::Adapter;
 use private_chat_adapters::memory::MemoryStore;
 use private_chat_core::port::store::Store;
 use private_chat_tests::contract::{Fresh, Subject, store, trials};
 use private_chat_tests::servers::Servers;
-
-// The register of databases, once there is one: `use private_chat_adapters::DATABASES;`.
-const DATABASES: &[Adapter<dyn Store>] = &[];
 
 fn main() -> Result<ExitCode, String> {
     let arguments = Arguments::from_args();

@@ -155,13 +155,11 @@ async fn a_lock_of_another_process_is_waited_out_and_no_longer() {
     assert!(waited > dialect::WAIT && waited < dialect::WRITE + Duration::from_millis(300), "{waited:?}");
     store.instances().await.unwrap();
 
-    let late = tokio::spawn({
-        let store = store.clone();
-        async move { store.commit(insert(9)).await }
+    let (late, ()) = tokio::join!(store.commit(insert(9)), async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        run(&mut other, "ROLLBACK").await;
     });
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    run(&mut other, "ROLLBACK").await;
-    late.await.unwrap().unwrap();
+    late.unwrap();
     assert_eq!(store.instances().await.unwrap().len(), 1);
 }
 
@@ -330,13 +328,11 @@ async fn mysql_waits_for_a_lock_again_and_then_says_that_it_is_busy() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 
     // Longer than one lock timeout: the second attempt gets it.
-    let late = tokio::spawn({
-        let (store, expect) = (store.clone(), expect());
-        async move { store.commit(expect).await }
+    let (late, ()) = tokio::join!(store.commit(expect()), async {
+        tokio::time::sleep(Duration::from_millis(2_700)).await;
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     });
-    tokio::time::sleep(Duration::from_millis(2_700)).await;
-    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
-    late.await.unwrap().unwrap();
+    late.unwrap();
     drop_database(&options).await;
 }
 
@@ -359,16 +355,12 @@ async fn mysql_repeats_a_unit_that_a_deadlock_ended() {
     let both = [1, 2]
         .into_iter()
         .fold(Changes::new(), |all, n| all.update(Record::from(Instance { beat: 5, ..an_instance(n) })));
-    let unit = tokio::spawn({
-        let store = store.clone();
-        async move { store.commit(both).await }
+    let close = "UPDATE instances SET beat = 7 WHERE id = UNHEX(LPAD('1', 32, '0')); COMMIT";
+    let (unit, ()) = tokio::join!(store.commit(both), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        sqlx::raw_sql(close).execute(&mut other).await.unwrap();
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    sqlx::raw_sql("UPDATE instances SET beat = 7 WHERE id = UNHEX(LPAD('1', 32, '0')); COMMIT")
-        .execute(&mut other)
-        .await
-        .unwrap();
-    unit.await.unwrap().unwrap();
+    unit.unwrap();
     let beats: Vec<_> = store.instances().await.unwrap().iter().map(|instance| instance.beat).collect();
     assert_eq!(beats, [5, 5]);
     drop_database(&options).await;
