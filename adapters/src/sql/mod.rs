@@ -1,8 +1,8 @@
 //! Users, workspaces, chats and messages in SQLite or MySQL: one SQL text over two native drivers.
 //!
-//! A statement goes down through [`seam`], which is all that knows that there are two drivers; [`dialect`] has every difference in behaviour,
-//! and `migrations/` the two forms of the schema. Reads are in [`read`], with [`row`] making records of their rows; a unit of work is carried out
-//! by [`commit`], with [`statement`] writing its records, in a transaction of [`mysql`] or [`writer`].
+//! A statement goes down through `seam`, which is all that knows that there are two drivers; `dialect` has every difference in behaviour, and
+//! `migrations/` the two forms of the schema. Reads are in `read`, with `row` making records of their rows; a unit of work is carried out by
+//! `commit`, with `statement` writing its records, in a transaction of `mysql` or of `writer`, which is SQLite's.
 
 mod code;
 mod commit;
@@ -84,7 +84,7 @@ impl SqlStore {
     /// The MySQL database of these settings, which is made where it is absent and the user may.
     #[must_use]
     pub fn mysql(settings: &MySqlSettings) -> Self {
-        Self::of(Target::MySql { options: Box::new(settings.options()), connections: settings.max_connections })
+        Self::of(Target::MySql { options: Box::new(settings.options()), connections: settings.max_connections.get() })
     }
 
     /// The MySQL database of a URL: `mysql://user:password@host:port/database`.
@@ -95,7 +95,7 @@ impl SqlStore {
         let options = MySqlConnectOptions::from_str(url).map_err(|error| OpenError::Other(error.into()))?;
         Ok(Self::of(Target::MySql {
             options: Box::new(options),
-            connections: MySqlSettings::default().max_connections,
+            connections: MySqlSettings::default().max_connections.get(),
         }))
     }
 
@@ -125,7 +125,12 @@ impl Database {
     ) -> Result<Vec<T>> {
         let rows = match timeout(dialect::READ, self.rows(sql, args)).await {
             Ok(rows) => rows.map_err(failure)?,
-            Err(_) => return Err(Failure::database("the database did not answer in time")),
+            Err(_) => {
+                if let Self::MySql(pool) = self {
+                    Held::close_idle(pool);
+                }
+                return Err(Failure::database("the database did not answer in time"));
+            }
         };
         rows.iter().map(|row| row.read(read)).collect()
     }
