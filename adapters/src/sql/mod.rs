@@ -57,7 +57,7 @@ fn open_mysql(config: &Figment) -> std::result::Result<Arc<dyn Store>, OpenError
 }
 
 /// A whole database. Making one touches nothing: [`prepare`](UnitOfWork::prepare) opens it, and until that has succeeded every port answers
-/// `Unavailable`.
+/// `Unavailable`, but for [`ping`](UnitOfWork::ping), which looks for itself.
 pub struct SqlStore {
     target: Target,
     database: OnceLock<Database>,
@@ -105,6 +105,30 @@ impl SqlStore {
 
     fn database(&self) -> Result<&Database> {
         self.database.get().ok_or_else(|| Failure::database("the database was not reached yet"))
+    }
+
+    /// Asks a database that was not prepared, and changes nothing there.
+    async fn look(&self) -> Result<()> {
+        let looking = async {
+            match &self.target {
+                Target::Sqlite(path) => {
+                    if !tokio::fs::try_exists(path).await.map_err(Failure::database)? {
+                        return Err(migrate::not_there());
+                    }
+                    let mut connection = dialect::sqlite_reader(path).connect().await.map_err(failure)?;
+                    migrate::look_at_sqlite(&mut Connection::from(&mut connection)).await
+                }
+                Target::MySql { options, .. } => match connect(options).await {
+                    Err(error) if is_unknown_database(&error) => Err(migrate::not_there()),
+                    connected => {
+                        let mut connection = connected.map_err(failure)?;
+                        migrate::look_at_mysql(&mut Connection::from(&mut connection)).await
+                    }
+                },
+            }
+        };
+        let late = |_| Err(Failure::database("the database did not answer in time"));
+        timeout(dialect::READ, looking).await.unwrap_or_else(late)
     }
 
     async fn transact<W: Work<Made: Sync>>(&self, work: W) -> Result<W::Made> {
@@ -193,8 +217,8 @@ impl UnitOfWork for SqlStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let current = self.database()?.first(migrate::IS_CURRENT, args![migrate::NEWEST], row::number).await?;
-        match current {
+        let Some(database) = self.database.get() else { return self.look().await };
+        match database.first(migrate::IS_CURRENT, args![migrate::NEWEST], row::number).await? {
             Some(1) => Ok(()),
             _ => Err(Failure::database("the database does not have the schema of this program")),
         }
@@ -203,7 +227,8 @@ impl UnitOfWork for SqlStore {
 
 async fn open_file(path: &Path) -> Result<Database> {
     if let Some(folder) = path.parent() {
-        tokio::fs::create_dir_all(folder).await.map_err(Failure::database)?;
+        // Everybody's messages lie in it: no other user of the machine is to look.
+        tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).await.map_err(Failure::database)?;
     }
     let until = Instant::now() + dialect::WAIT;
     let mut connection = loop {

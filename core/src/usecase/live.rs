@@ -523,12 +523,16 @@ impl Live {
     }
 
     /// Takes a seat in the room, where the tail is started if none runs.
-    async fn sit(self: &Arc<Self>, workspace: WorkspaceId, watcher: u64) -> Result<Seated, Failure> {
+    async fn sit(self: &Arc<Self>, workspace: WorkspaceId, watcher: u64) -> Result<Seated, Error> {
         let room = self.room(workspace);
         let mut read = None;
         loop {
             {
                 let mut state = room.lock();
+                // Looked at under the lock under which `close` takes all seats: nobody sits down behind its back.
+                if self.closed.load(Ordering::Acquire) {
+                    return Err(Error::ShuttingDown);
+                }
                 if state.last.is_none()
                     && let Some((newest, elsewhere)) = read.take()
                 {
