@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use private_chat_core::change::Counter;
+use private_chat_core::change::{Counter, Ref};
 use private_chat_core::error::Conflict;
 use private_chat_core::port::store::ReplyRepository as _;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -94,22 +94,25 @@ async fn a_database_of_a_newer_program_is_refused_at_the_start_and_served_while_
 #[tokio::test]
 async fn units_that_wait_together_are_one_transaction_and_conflict_alone() {
     let (folder, store) = fresh().await;
-    store.commit(insert(7)).await.unwrap();
+    store.commit(insert(99)).await.unwrap();
     let before = transactions(&folder);
     let mut other = stranger(&folder).await;
     run(&mut other, "BEGIN IMMEDIATE").await;
     let mut waiting = JoinSet::new();
     for n in 0..20 {
         let store = store.clone();
-        // The seventh stands already; before it, its unit writes what must be taken back.
-        let changes = Changes::new().add(Counter::Members(Uuid::from_u128(1).into()), 1, None).insert(an_instance(n));
+        let mut changes = insert(n).add(Counter::Members(Uuid::from_u128(1).into()), 1, None);
+        if n == 7 {
+            // Looked at last: what this unit has written by then must be taken back.
+            changes = changes.expect(Ref::Chat(Uuid::from_u128(2).into()), Version::FIRST);
+        }
         waiting.spawn(async move { (n, store.commit(changes).await.map_err(|failure| failure.conflict())) });
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
     run(&mut other, "ROLLBACK").await;
     for (n, outcome) in waiting.join_all().await {
         match n {
-            7 => assert_eq!(outcome, Err(Some((Conflict::Duplicate, 1)))),
+            7 => assert_eq!(outcome, Err(Some((Conflict::Stale, 2)))),
             _ => assert!(outcome.is_ok(), "{n}: {outcome:?}"),
         }
     }
@@ -128,16 +131,17 @@ async fn a_lock_of_another_process_is_waited_out_and_no_longer() {
     run(&mut other, "BEGIN IMMEDIATE").await;
     let start = Instant::now();
     let mut waiting = JoinSet::new();
-    for n in 0..3 {
+    // Far more than one transaction takes: the last ones have waited for too long when their turn comes.
+    for n in 0..300 {
         let store = store.clone();
         waiting.spawn(async move {
-            tokio::time::sleep(Duration::from_millis(n * 300)).await;
+            tokio::time::sleep(Duration::from_millis(n)).await;
             store.commit(insert(u128::from(n))).await
         });
     }
     assert!(waiting.join_all().await.iter().all(is_unavailable));
     let waited = start.elapsed();
-    assert!(waited > dialect::WAIT && waited < dialect::WRITE + Duration::from_millis(300), "{waited:?}");
+    assert!(waited > dialect::WAIT && waited < dialect::WAIT * 2 + Duration::from_millis(400), "{waited:?}");
     store.instances().await.unwrap();
 
     let (late, ()) = tokio::join!(store.commit(insert(9)), async {
