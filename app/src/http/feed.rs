@@ -90,11 +90,11 @@ pub struct MessageDelta {
     pub offset: u64,
     /// More of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[oai(skip_serializing_if_is_none)]
+    #[oai(read_only)]
     pub content: Option<String>,
     /// More of the thoughts.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[oai(skip_serializing_if_is_none)]
+    #[oai(read_only)]
     pub reasoning: Option<String>,
 }
 
