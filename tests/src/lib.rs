@@ -16,7 +16,9 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
+pub mod client;
 pub mod contract;
+pub mod document;
 pub mod fixture;
 pub mod providers;
 pub mod replay;

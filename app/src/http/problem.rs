@@ -75,10 +75,11 @@ problems! {
         "The server is shutting down and begins nothing new. Try again in a moment.";
 }
 
+/// For what comes back by itself, nobody knows when.
+pub(super) const SOON: Duration = Duration::from_secs(2);
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        /// For what comes back by itself, nobody knows when.
-        const SOON: Duration = Duration::from_secs(2);
         match error {
             Error::Invalid(violations) => Self::invalid(violations),
             Error::Unauthenticated(why) => Self::new(match why {
