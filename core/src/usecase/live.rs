@@ -579,24 +579,16 @@ impl Live {
 
     /// Reads what other processes did in a workspace, for as long as somebody watches it.
     async fn tail(self: &Arc<Self>, room: &Arc<Room>) {
-        let mut pause = Duration::ZERO;
         loop {
-            if !pause.is_zero() {
-                let woken = room.wake.listen();
-                let sleep = self.ports.clock.sleep(pause);
-                pin_mut!(woken);
-                pin_mut!(sleep);
-                match select(woken, sleep).await {
-                    Either::Left(_) | Either::Right(_) => {}
-                }
-            }
+            // Heard from here on, so that nothing that comes up during the turn waits for the next one.
+            let woken = room.wake.listen();
             let (last, busy) = {
                 let mut state = room.lock();
                 let Some(last) = state.last.filter(|_| !state.seats.is_empty()) else {
                     state.last = None;
                     state.early.clear();
                     state.growing.retain(|_, growing| growing.local);
-                    break;
+                    return;
                 };
                 (last, state.growing.values().any(|growing| !growing.local))
             };
@@ -605,7 +597,10 @@ impl Live {
                 Ok(()) => room.lock().growing.values().any(|growing| !growing.local),
                 Err(_) => false,
             };
-            pause = if busy { BUSY_TAIL } else { IDLE_TAIL };
+            let pause = self.ports.clock.sleep(if busy { BUSY_TAIL } else { IDLE_TAIL });
+            pin_mut!(woken);
+            pin_mut!(pause);
+            select(woken, pause).await;
         }
     }
 
