@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use event_listener::Event as Signal;
 use futures_channel::mpsc;
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 use futures_util::{StreamExt as _, pin_mut};
 
 use super::auth::{Actor, stands};
