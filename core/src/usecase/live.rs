@@ -561,12 +561,18 @@ impl Live {
         }
     }
 
-    /// The replies that run elsewhere, and the newest event; in this order, so that every such reply is announced by then.
+    /// The newest event, and the replies that run elsewhere: those that run both before and after it, so that each is announced by then and
+    /// the end of each is still to come. One that ended in between would be taken for running ever after.
     async fn look(&self, workspace: WorkspaceId) -> Result<(EventNumber, Vec<(Growing, MessageId)>), Failure> {
-        let running = self.ports.replies.running_in(workspace).await?;
+        let before = self.ports.replies.running_in(workspace).await?;
         let newest = self.ports.replies.log_bounds(workspace).await?.newest;
+        if before.is_empty() {
+            return Ok((newest, Vec::new()));
+        }
+        let announced: HashSet<MessageId> = before.iter().map(|(_, message)| message.id).collect();
+        let running = self.ports.replies.running_in(workspace).await?;
         let mut elsewhere = Vec::with_capacity(running.len());
-        for (_, message) in running {
+        for (_, message) in running.into_iter().filter(|(_, message)| announced.contains(&message.id)) {
             if let Some(chat) = self.ports.chats.chat(workspace, message.chat).await? {
                 let mut growing = Growing::new(&message, chat.audience(), 0, false);
                 growing.content.push(&message.content);
@@ -699,9 +705,17 @@ impl Live {
     }
 }
 
-/// A running reply as it is announced: its text comes apart, as deltas.
+/// A running reply as it is announced: its text comes apart, as deltas, and its end, also where it has one by now, as an event of its own.
 fn blank(message: &Message) -> Message {
-    Message { content: String::new(), reasoning: None, ..message.clone() }
+    Message {
+        content: String::new(),
+        reasoning: None,
+        status: MessageStatus::Streaming,
+        usage: None,
+        finish_reason: None,
+        error: None,
+        ..message.clone()
+    }
 }
 
 /// What a watcher finds when it sits down.
@@ -719,8 +733,12 @@ struct Ticket {
 }
 
 impl Ticket {
+    fn is_revoked(&self) -> bool {
+        self.standing.revoked.load(Ordering::Acquire)
+    }
+
     fn may_stay(&self) -> bool {
-        !self.standing.revoked.load(Ordering::Acquire) && !self.live.closed.load(Ordering::Acquire)
+        !self.is_revoked() && !self.live.closed.load(Ordering::Acquire)
     }
 }
 
@@ -752,6 +770,9 @@ impl Watch {
     /// The next frame; none when the stream is over: the watcher may not stay, the server stops, or the database is away.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
+            if self.member.is_revoked() {
+                return None;
+            }
             if let Some(delivery) = self.backlog.pop_front() {
                 if let Some(frame) = self.frame(delivery) {
                     return Some(frame);
@@ -818,11 +839,9 @@ impl Watch {
         let workspace = self.member.standing.workspace;
         let after = self.position.unwrap_or_default();
         let events = self.live.ports.replies.events(workspace, after, Limit::default()).await?;
-        self.replay = None;
-        for logged in events {
-            if logged.number > until {
-                return Ok(());
-            }
+        // Taken over at once at the end: whoever drops this half-way has missed nothing.
+        let (mut page, mut position) = (Vec::new(), None);
+        for logged in events.into_iter().take_while(|logged| logged.number <= until) {
             let (audience, event) = self.live.load(workspace, logged.event.kind).await?;
             let event = event.map(|event| match event {
                 LiveEvent::MessageCreated(message) if message.status == MessageStatus::Streaming => {
@@ -830,10 +849,12 @@ impl Watch {
                 }
                 other => other,
             });
-            self.backlog.push_back(Delivery::new(Some(logged.number), audience, event));
-            self.replay = (logged.number < until).then_some(until);
-            self.position = Some(logged.number);
+            page.push(Delivery::new(Some(logged.number), audience, event));
+            position = Some(logged.number);
         }
+        self.backlog.extend(page);
+        self.replay = position.filter(|position| *position < until).map(|_| until);
+        self.position = position.or(self.position);
         Ok(())
     }
 
@@ -855,7 +876,8 @@ impl Watch {
             None if self.backlog.is_empty() && self.replay.is_none() => self.position,
             None => None,
         };
-        let cursor = cursor.filter(|_| self.told != cursor);
+        // It never goes back, also where this room lags behind the one that the client's cursor is from.
+        let cursor = cursor.filter(|_| cursor > self.told);
         self.told = self.told.max(cursor);
         Some(Frame { cursor, delivery })
     }
@@ -883,7 +905,7 @@ impl ReplyWatch {
     /// The next frame; none after the reply's end.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
-            if self.ended {
+            if self.ended || self.ticket.is_revoked() {
                 return None;
             }
             if let Some(delivery) = self.backlog.pop_front() {

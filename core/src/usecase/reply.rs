@@ -289,6 +289,7 @@ impl Replies {
             local.cut(Cut::Lost);
         }
         if self.over.load(Ordering::SeqCst) {
+            // It was let in before the shutdown began, and its commit took longer than all that ran.
             local.cut(Cut::Shutdown);
         }
         let begun = Begun { message: job.message.clone(), reply: job.reply.clone(), watch, end };
@@ -452,10 +453,15 @@ impl Replies {
                     timer = clock.sleep(due.min(total).saturating_sub(now)).boxed();
                 }
                 Next::Piece(Some(Ok(piece))) => {
-                    first = false;
                     if finish.is_none() {
-                        due = clock.monotonic() + self.limits.idle;
+                        let now = clock.monotonic();
+                        due = now + self.limits.idle;
+                        if first {
+                            // The timer is set to the first byte's deadline, which may lie behind this one.
+                            timer = clock.sleep(due.min(total).saturating_sub(now)).boxed();
+                        }
                     }
+                    first = false;
                     match piece {
                         Piece::Content(text) => {
                             if !take(local, Part::Content, &text, &mut bytes_left) {
@@ -640,23 +646,38 @@ impl Replies {
 
     /// Keeps this process among the living and its replies in the database, for as long as it runs.
     pub async fn keep(self: Arc<Self>) {
-        let mut others = HashMap::new();
+        // Side by side: a process that has many dead to bury, or a slow database to ask, must not seem dead itself meanwhile.
+        let beating = self.beat();
+        let burying = async {
+            let mut others = Others::default();
+            loop {
+                // A database that is away is asked again at the next turn.
+                let _ = self.bury_the_dead(&mut others).await;
+                self.ports.clock.sleep(BEAT).await;
+            }
+        };
+        let turning_out = async {
+            loop {
+                let _ = self.live.turn_out_the_unauthorised().await;
+                self.ports.clock.sleep(BEAT).await;
+            }
+        };
+        pin_mut!(beating);
+        pin_mut!(burying);
+        pin_mut!(turning_out);
+        select(beating, select(burying, turning_out)).await;
+    }
+
+    /// Stores the text so far and moves the beat, until the process has taken its leave.
+    async fn beat(&self) {
         let mut strays = HashMap::new();
         let mut last_beat: Option<Duration> = None;
-        loop {
-            if self.draining() && self.instance().is_none() {
-                return;
-            }
+        while !self.draining() || self.instance().is_some() {
             let now = self.ports.clock.monotonic();
             let due = last_beat.is_none_or(|last| now.saturating_sub(last) >= BEAT);
-            if due || self.running() > 0 {
-                // A database that is away is tried again at the next turn.
-                let kept = self.checkpoint(&mut strays).await.is_ok();
-                if due && kept {
-                    last_beat = Some(now);
-                    let _ = self.bury_the_dead(&mut others).await;
-                    let _ = self.live.turn_out_the_unauthorised().await;
-                }
+            // A database that is away is tried again at the next turn.
+            if (due || self.running() > 0) && self.checkpoint(&mut strays).await.is_ok() && due {
+                last_beat = Some(now);
             }
             self.ports.clock.sleep(FLUSH).await;
         }
@@ -758,19 +779,10 @@ impl Replies {
     }
 
     /// Ends the replies of processes whose beat stands still.
-    async fn bury_the_dead(&self, seen: &mut HashMap<InstanceId, (u64, Duration)>) -> Result<(), Failure> {
-        let now = self.ports.clock.monotonic();
+    async fn bury_the_dead(&self, others: &mut Others) -> Result<(), Failure> {
         let instances = self.ports.replies.instances().await?;
-        seen.retain(|id, _| instances.iter().any(|instance| instance.id == *id));
-        for instance in instances {
+        for instance in others.dead(instances, self.ports.clock.monotonic()) {
             if Some(instance.id) == self.instance() {
-                continue;
-            }
-            let (beat, since) = seen.entry(instance.id).or_insert((instance.beat, now));
-            if *beat != instance.beat {
-                (*beat, *since) = (instance.beat, now);
-            }
-            if now.saturating_sub(*since) < DEAD_AFTER {
                 continue;
             }
             // First its entry, so that a process that was only asleep finds itself declared dead before it can finish anything.
@@ -821,6 +833,35 @@ impl Replies {
             return Err(Error::Unavailable { backend: Backend::Database, cause });
         }
         Ok(beginning)
+    }
+}
+
+/// The other processes, as far as this one has seen them beat.
+#[derive(Default)]
+struct Others {
+    /// The last beat of each, and since when it stands.
+    seen: HashMap<InstanceId, (u64, Duration)>,
+    looked: Option<Duration>,
+}
+
+impl Others {
+    /// Those whose beat has stood still for [`DEAD_AFTER`] before our eyes.
+    ///
+    /// Where we could not look for a while, because the database was away or we were asleep ourselves, nobody may have been able to beat:
+    /// then everybody is given their time anew.
+    fn dead(&mut self, present: Vec<Instance>, now: Duration) -> Vec<Instance> {
+        if self.looked.replace(now).is_none_or(|looked| now.saturating_sub(looked) > 2 * BEAT) {
+            self.seen.clear();
+        }
+        self.seen.retain(|id, _| present.iter().any(|instance| instance.id == *id));
+        let stands_still = |instance: &Instance| {
+            let (beat, since) = self.seen.entry(instance.id).or_insert((instance.beat, now));
+            if *beat != instance.beat {
+                (*beat, *since) = (instance.beat, now);
+            }
+            now.saturating_sub(*since) >= DEAD_AFTER
+        };
+        present.into_iter().filter(stands_still).collect()
     }
 }
 
