@@ -101,6 +101,11 @@ fn migrate(config: &Config) -> Outcome {
     Ok(())
 }
 
+/// What lies behind a failure, for an operator who knows already what failed.
+fn cause_of(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// A failure with its cause, for an operator.
 fn because(error: &dyn Error) -> String {
     match error.source() {
@@ -122,8 +127,9 @@ fn check(config: &Config) -> Outcome {
     };
     found("keys", Ok(format!("tokens are signed by key {}", ports.tokens.key_id())));
     runtime.block_on(async {
-        let database = ports.work.ping().await.map_err(|failure| because(&failure));
-        found(&format!("database ({})", config.database.backend), database.map(|()| "it answers".into()));
+        let database = ports.work.ping().await.map_err(|failure| cause_of(&failure));
+        let well = "it answers, and has the schema of this version";
+        found(&format!("database ({})", config.database.backend), database.map(|()| well.into()));
         for (name, provider) in ports.inference.iter() {
             let models = provider.inference.models().await;
             let outcome = models.map(|models| match models.as_slice() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use private_chat_core::error::Failure;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
@@ -45,10 +46,12 @@ pub enum ServeError {
     Description(String),
 }
 
-/// How long the body of a request may take to come, before its rate counts.
-const BODY: Duration = Duration::from_secs(30);
 /// How long connections may take to end after the last reply has.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the start waits for the database before it answers requests without.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one attempt at joining may take, a migration included. What was migrated by then stays so.
+const ATTEMPT: Duration = Duration::from_secs(300);
 
 /// Serves until SIGTERM or SIGINT, then lets running replies end. A second signal ends it at once.
 ///
@@ -70,7 +73,15 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
     let app = Arc::new(http::product(state, Vec::new(), edge(&wired, config)?).map_err(ServeError::Description)?);
 
     // With the database at hand the first request finds everything; without it the process lives, and waits for it.
-    let ready = join(&wired).await?;
+    let away = CancellationToken::new();
+    let joining = join(&wired, &away);
+    tokio::pin!(joining);
+    let ready = tokio::select! {
+        joined = &mut joining => joined.map(|()| true)?,
+        () = away.cancelled() => false,
+        () = sleep(PATIENCE) => false,
+        () = signals.next() => return Ok(()),
+    };
     tracing::info!(address = %listener.local_addr()?, ready, "listening");
     let settings =
         Settings { max_connections: config.server.max_connections, drain: LAST_WORDS, ..Settings::default() };
@@ -81,9 +92,10 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
     let until_told = async {
         if !ready {
             tokio::select! {
-                joined = wait_for_the_database(&wired) => joined?,
+                joined = &mut joining => joined?,
                 () = signals.next() => return Ok::<_, ServeError>(()),
             }
+            tracing::info!("the database has come: ready");
         }
         wired.ports.tasks.spawn(Box::pin(cases.replies.clone().keep()));
         signals.next().await;
@@ -96,18 +108,24 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
 
     tracing::info!(replies = cases.replies.running(), "stopping: nothing new begins, running replies may end");
     let in_order = async {
-        let drained = async {
-            cases.replies.drain(config.server.drain_timeout).await;
-            cases.live.close();
-            accepting.cancel();
-        };
-        tokio::join!(drained, &mut server).1
+        // Connections are taken until the last reply has ended, to be told that this process is not ready.
+        tokio::select! {
+            ended = &mut server => return ended,
+            () = cases.replies.drain(config.server.drain_timeout) => {}
+        }
+        cases.live.close();
+        accepting.cancel();
+        // By now a stream lacks nothing but its last words; one that finds none of its own ends without.
+        tokio::select! {
+            ended = &mut server => return ended,
+            () = sleep(LAST_WORDS / 2) => streams.cancel(),
+        }
+        (&mut server).await
     };
     tokio::select! {
         ended = in_order => ended?,
         () = signals.next() => tracing::warn!("stopped at once, as told twice"),
     }
-    streams.cancel();
     tracing::info!("stopped");
     Ok(())
 }
@@ -118,40 +136,27 @@ fn edge(wired: &Wired, config: &Config) -> Result<endpoint::Settings, ServeError
         origins: Origins::new(&config.cors.allowed_origins).map_err(ServeError::Description)?,
         proxies: Proxies::new(&proxies).map_err(ServeError::Description)?,
         tls: config.server.public_url.as_ref().is_some_and(|url| url.starts_with("https:")),
-        body_within: BODY,
+        body_within: endpoint::BODY_WITHIN,
         clock: wired.ports.clock.clone(),
         entropy: wired.ports.entropy.clone(),
     })
 }
 
-/// Brings the database up to date and joins the other processes on it; false while it is away.
-async fn join(wired: &Wired) -> Result<bool, ServeError> {
-    match try_join(wired).await {
-        Ok(()) => Ok(true),
-        Err(Joining::Away(why)) => {
-            tracing::warn!(why, "the database is away: waiting for it, and not ready until it comes");
-            Ok(false)
-        }
-        Err(Joining::Refused(error)) => Err(error),
-    }
-}
-
-/// Tries until the database comes.
-async fn wait_for_the_database(wired: &Wired) -> Result<(), ServeError> {
+/// Brings the database up to date and joins the other processes on it, however long that takes. Says by `away` that the database is not there
+/// just now.
+async fn join(wired: &Wired, away: &CancellationToken) -> Result<(), ServeError> {
     let mut pause = Duration::from_millis(250);
     loop {
-        tokio::time::sleep(pause).await;
-        match try_join(wired).await {
-            Ok(()) => {
-                tracing::info!("the database has come: ready");
-                return Ok(());
-            }
-            Err(Joining::Away(why)) => {
-                pause = (pause * 2).min(Duration::from_secs(4));
-                tracing::warn!(why, "the database is still away");
-            }
-            Err(Joining::Refused(error)) => return Err(error),
-        }
+        let why = match timeout(ATTEMPT, try_join(wired)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(Joining::Refused(error))) => return Err(error),
+            Ok(Err(Joining::Away(why))) => why,
+            Err(_) => "it fell silent".to_owned(),
+        };
+        tracing::warn!(why, "the database is away: waiting for it, and not ready until it comes");
+        away.cancel();
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(4));
     }
 }
 

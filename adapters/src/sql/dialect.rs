@@ -33,22 +33,26 @@ pub(super) fn sqlite_writer(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The pool that reads.
-pub(super) fn sqlite_readers(path: &Path) -> SqlitePool {
-    let options = SqliteConnectOptions::new()
+/// A connection that reads.
+pub(super) fn sqlite_reader(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
         .busy_timeout(WAIT)
         // A page of 50 and the row that tells of the next one, without waking the reader's thread twice.
         .row_buffer_size(128)
-        .disable_statement_logging();
+        .disable_statement_logging()
+}
+
+/// The pool that reads.
+pub(super) fn sqlite_readers(path: &Path) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(WAIT)
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_lazy_with(options)
+        .connect_lazy_with(sqlite_reader(path))
 }
 
 /// The pool that reads and writes.

@@ -21,12 +21,13 @@ const RETRIES: u32 = 3;
     reason = "the task ends within a deadline, and a shutdown waits for whoever waits for it"
 )]
 pub(super) async fn transact<W: Work>(pool: MySqlPool, work: W) -> Result<W::Made> {
-    let task = tokio::spawn(async move { timeout(WRITE, retrying(&pool, &work)).await });
-    match task.await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(Failure::database("the transaction did not end in time")),
-        Err(ended) => Err(Failure::database(ended)),
-    }
+    let task = tokio::spawn(async move {
+        timeout(WRITE, retrying(&pool, &work)).await.unwrap_or_else(|_| {
+            Held::close_idle(&pool);
+            Err(Failure::database("the transaction did not end in time"))
+        })
+    });
+    task.await.unwrap_or_else(|ended| Err(Failure::database(ended)))
 }
 
 async fn retrying<W: Work>(pool: &MySqlPool, work: &W) -> Result<W::Made> {

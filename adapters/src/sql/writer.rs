@@ -8,7 +8,7 @@ use private_chat_core::error::{Backend, Failure};
 use private_chat_core::port::Result;
 use sqlx::{ConnectOptions as _, Error, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::commit::{Refusal, Work};
 use super::dialect::{self, Fault, fault};
@@ -41,7 +41,11 @@ impl Queue {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Pending { work, made: None, answer });
         match self.0.try_send(Waiting { job, until: Instant::now() + dialect::WAIT }) {
-            Ok(()) => answered.await.unwrap_or_else(|_| Err(ended())),
+            Ok(()) => match timeout(dialect::WRITE, answered).await {
+                Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
+                // The disk hangs.
+                Err(_) => Err(Failure::database("the transaction did not end in time")),
+            },
             Err(mpsc::error::TrySendError::Full(_)) => Err(Failure::Busy { backend: Backend::Database }),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),
         }

@@ -219,7 +219,7 @@ impl Chats {
     /// # Errors
     /// `Invalid`; `NotFound(Message)` for a parent that is none of the chat; `ShuttingDown`.
     pub async fn send(&self, at: &InChat, new: NewMessage, watched: bool) -> Result<Sent, Error> {
-        self.replies.may_begin()?;
+        let beginning = self.replies.may_begin()?;
         let content = chat::content(new.content)?;
         if let Some(parent) = new.parent
             && self.ports.chats.message(at.chat.id, parent).await?.is_none()
@@ -266,6 +266,7 @@ impl Chats {
         let (replies, ports) = (self.replies.clone(), self.ports.clone());
         // From the commit to the start of the reply nothing may come in between, least of all a client that hangs up.
         let begun = uncancelled(&self.ports.tasks, async move {
+            let _beginning = beginning;
             as_member(&ports, &member, Right::Send, |changes| {
                 let job = Job {
                     message: message.clone(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use event_listener::Event as Signal;
 use futures_channel::mpsc;
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 use futures_util::{StreamExt as _, pin_mut};
 
 use super::auth::{Actor, stands};
@@ -523,12 +523,16 @@ impl Live {
     }
 
     /// Takes a seat in the room, where the tail is started if none runs.
-    async fn sit(self: &Arc<Self>, workspace: WorkspaceId, watcher: u64) -> Result<Seated, Failure> {
+    async fn sit(self: &Arc<Self>, workspace: WorkspaceId, watcher: u64) -> Result<Seated, Error> {
         let room = self.room(workspace);
         let mut read = None;
         loop {
             {
                 let mut state = room.lock();
+                // Looked at under the lock under which `close` takes all seats: nobody sits down behind its back.
+                if self.closed.load(Ordering::Acquire) {
+                    return Err(Error::ShuttingDown);
+                }
                 if state.last.is_none()
                     && let Some((newest, elsewhere)) = read.take()
                 {
@@ -575,24 +579,16 @@ impl Live {
 
     /// Reads what other processes did in a workspace, for as long as somebody watches it.
     async fn tail(self: &Arc<Self>, room: &Arc<Room>) {
-        let mut pause = Duration::ZERO;
         loop {
-            if !pause.is_zero() {
-                let woken = room.wake.listen();
-                let sleep = self.ports.clock.sleep(pause);
-                pin_mut!(woken);
-                pin_mut!(sleep);
-                match select(woken, sleep).await {
-                    Either::Left(_) | Either::Right(_) => {}
-                }
-            }
+            // Heard from here on, so that nothing that comes up during the turn waits for the next one.
+            let woken = room.wake.listen();
             let (last, busy) = {
                 let mut state = room.lock();
                 let Some(last) = state.last.filter(|_| !state.seats.is_empty()) else {
                     state.last = None;
                     state.early.clear();
                     state.growing.retain(|_, growing| growing.local);
-                    break;
+                    return;
                 };
                 (last, state.growing.values().any(|growing| !growing.local))
             };
@@ -601,7 +597,10 @@ impl Live {
                 Ok(()) => room.lock().growing.values().any(|growing| !growing.local),
                 Err(_) => false,
             };
-            pause = if busy { BUSY_TAIL } else { IDLE_TAIL };
+            let pause = self.ports.clock.sleep(if busy { BUSY_TAIL } else { IDLE_TAIL });
+            pin_mut!(woken);
+            pin_mut!(pause);
+            select(woken, pause).await;
         }
     }
 

@@ -170,8 +170,22 @@ pub struct Replies {
     instance: Mutex<Option<InstanceId>>,
     running: Mutex<HashMap<MessageId, Arc<Local>>>,
     none_running: Signal,
+    /// Sends that were let in and whose replies do not run yet.
+    beginning: AtomicUsize,
     draining: AtomicBool,
+    /// No reply may run any more: what begins now is cut at once.
+    over: AtomicBool,
     beat: AtomicU64,
+}
+
+/// A send that was let in. As long as it is held, a stopping process waits for the reply that it begins.
+pub(super) struct Beginning(Arc<Replies>);
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        self.0.beginning.fetch_sub(1, Ordering::SeqCst);
+        self.0.none_running.notify(usize::MAX);
+    }
 }
 
 impl Replies {
@@ -186,7 +200,9 @@ impl Replies {
             instance: Mutex::default(),
             running: Mutex::default(),
             none_running: Signal::new(),
+            beginning: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             beat: AtomicU64::new(0),
         }
     }
@@ -200,7 +216,13 @@ impl Replies {
     /// Whether the process is stopping.
     #[must_use]
     pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Whether the database lists this process.
+    #[must_use]
+    pub fn registered(&self) -> bool {
+        self.instance().is_some()
     }
 
     fn locals(&self) -> std::sync::MutexGuard<'_, HashMap<MessageId, Arc<Local>>> {
@@ -265,6 +287,9 @@ impl Replies {
         if self.instance() != Some(instance) {
             // We were declared dead in between, and whoever did so ends this reply.
             local.cut(Cut::Lost);
+        }
+        if self.over.load(Ordering::SeqCst) {
+            local.cut(Cut::Shutdown);
         }
         let begun = Begun { message: job.message.clone(), reply: job.reply.clone(), watch, end };
         let replies = self.clone();
@@ -581,8 +606,9 @@ impl Replies {
 
     /// Lets running replies end, for so long; the rest is interrupted. Begins nothing new.
     pub async fn drain(&self, limit: Duration) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.store(true, Ordering::SeqCst);
         self.wait_for_none(limit).await;
+        self.over.store(true, Ordering::SeqCst);
         for local in self.locals().values() {
             local.cut(Cut::Shutdown);
         }
@@ -600,7 +626,8 @@ impl Replies {
         let none = async {
             loop {
                 let listener = self.none_running.listen();
-                if self.locals().is_empty() {
+                // A send is counted until its reply is among those that run: looked at in this order, none slips through.
+                if self.beginning.load(Ordering::SeqCst) == 0 && self.locals().is_empty() {
                     return;
                 }
                 listener.await;
@@ -778,11 +805,14 @@ impl Replies {
         Ok(())
     }
 
-    /// What stands against beginning a reply now.
+    /// Lets a send in, unless something stands against beginning a reply now.
     ///
     /// # Errors
-    /// `ShuttingDown`.
-    pub(super) fn may_begin(&self) -> Result<(), Error> {
+    /// `ShuttingDown`; `Unavailable` while the database does not know this process.
+    pub(super) fn may_begin(self: &Arc<Self>) -> Result<Beginning, Error> {
+        // Counted before the look: either the look sees that the process stops, or the stop sees the count.
+        self.beginning.fetch_add(1, Ordering::SeqCst);
+        let beginning = Beginning(self.clone());
         if self.draining() {
             return Err(Error::ShuttingDown);
         }
@@ -790,7 +820,7 @@ impl Replies {
             let cause = "this process is not registered with the database yet".into();
             return Err(Error::Unavailable { backend: Backend::Database, cause });
         }
-        Ok(())
+        Ok(beginning)
     }
 }
 
