@@ -56,6 +56,14 @@ use crate::document::Document;
 
 /// How long anything may take on a busy machine. Nothing but a fault ever takes as long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Waits for what must come, and not for ever.
+///
+/// # Panics
+/// When it does not come.
+pub async fn patiently<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("what must come has come in time")
+}
+
 /// Everybody's password.
 pub const PASSWORD: &str = "correct horse battery";
 const EVENTS: &str = "text/event-stream";
@@ -255,7 +263,7 @@ impl App {
             let reading = async { read.read_to_end(&mut answer).await.ok() };
             tokio::join!(sending, reading)
         };
-        timeout(PATIENCE, both).await.expect("the connection ends");
+        patiently(both).await;
         answer
     }
 }
@@ -379,7 +387,7 @@ impl Call {
     /// When the answer is something else.
     pub async fn events(self) -> Events {
         let request = self.request.header(ACCEPT, EVENTS);
-        let response = timeout(PATIENCE, request.send()).await.expect("an answer in time").expect("an answer");
+        let response = patiently(request.send()).await.expect("an answer");
         let (status, headers) = (response.status(), response.headers().clone());
         let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default().to_owned();
         if status != 200 || media != EVENTS {
@@ -559,6 +567,11 @@ impl Events {
     /// # Panics
     /// When nothing comes, or the connection breaks, or the event is not as documented.
     pub async fn next(&mut self) -> Option<Event> {
+        // Comments are no events: a stream that only lives on is waited for no longer than a silent one.
+        patiently(self.read()).await
+    }
+
+    async fn read(&mut self) -> Option<Event> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
                 let frame: Vec<u8> = self.buffer.drain(..end + 2).collect();
@@ -567,7 +580,7 @@ impl Events {
                     None => continue,
                 }
             }
-            match timeout(PATIENCE, self.stream.next()).await.expect("an event, or the end, in time") {
+            match self.stream.next().await {
                 Some(bytes) => self.buffer.extend(bytes.expect("the stream ends in order")),
                 None => {
                     assert!(self.buffer.is_empty(), "the stream ends within a frame");

@@ -5,9 +5,8 @@ use private_chat_adapters::memory::Script;
 use private_chat_core::model::chat::ReplyFault;
 use private_chat_core::model::workspace::Role;
 use private_chat_core::port::inference::InferenceFailure;
-use private_chat_tests::client::{App, Caller, Event, PATIENCE, shown, text};
+use private_chat_tests::client::{App, Caller, Event, patiently, shown, text};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use crate::chats::saying;
 use crate::sqlite::File;
@@ -47,7 +46,7 @@ async fn ended(caller: &Caller, chat: &str) -> Value {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, look).await.unwrap()
+    patiently(look).await
 }
 
 // R81
@@ -128,9 +127,9 @@ async fn a_reply_goes_on_without_whoever_asked_for_it() {
     events.until("message.delta").await;
     drop(events);
     // Also one that never reads its answer.
-    parrot.waiting(1).await;
+    patiently(parrot.waiting(1)).await;
     parrot.release();
-    parrot.waiting(1).await;
+    patiently(parrot.waiting(1)).await;
     parrot.release();
     let reply = ended(&ann, &chat).await;
     assert_eq!((&reply["status"], &reply["content"]), (&json!("complete"), &json!("Hello, wörld 😀!")));
@@ -151,10 +150,10 @@ async fn a_client_that_hangs_up_at_once_stops_nothing() {
     );
     let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut socket, head.as_bytes()).await.unwrap();
-    parrot.waiting(1).await;
+    patiently(parrot.waiting(1)).await;
     drop(socket);
     parrot.release();
-    parrot.waiting(1).await;
+    patiently(parrot.waiting(1)).await;
     parrot.release();
     assert_eq!(ended(&ann, &chat).await["content"], "Hello, wörld 😀!");
 }
@@ -181,7 +180,7 @@ async fn a_running_reply_can_be_stopped_by_those_who_may() {
         assert_eq!((&stopped["status"], &stopped["content"]), (&json!("stopped"), &json!("Hel")));
         let end = events.rest().await.pop().unwrap();
         assert_eq!((end.name.as_str(), &end.data["message"]), ("message.stopped", &stopped));
-        parrot.abandoned(n + 1).await;
+        patiently(parrot.abandoned(n + 1)).await;
         stopper.post(&stop).await.problem(409, "not_running");
     }
     let asked = owner.get(&format!("{chat}/messages?order=asc&limit=1")).await.ok(200)["items"][0]["id"].clone();
@@ -214,7 +213,7 @@ async fn everybody_in_the_chat_sees_the_same() {
     let so_far = late.next().await.unwrap();
     assert_eq!((&so_far.data["offset"], &so_far.data["content"]), (&json!(0), &json!("Hel")));
     for _ in 0..2 {
-        parrot.waiting(1).await;
+        patiently(parrot.waiting(1)).await;
         parrot.release();
     }
     let mut last = Vec::new();
@@ -366,7 +365,7 @@ async fn a_reply_of_one_process_is_seen_in_another() {
     };
     let release = async {
         for _ in 0..2 {
-            parrot.waiting(1).await;
+            patiently(parrot.waiting(1)).await;
             parrot.release();
         }
         own.until("message.completed").await
