@@ -10,7 +10,7 @@ use private_chat_core::usecase::chats::{NewChat, NewMessage, Opened};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::caller::{CreateChat, EditChat, In, InChat, ReadChats, Send, StopReply};
+use super::caller::{CreateChat, In, InCharge, InChat, ReadChats, Send, StopReply};
 use super::edge::events::{EventStream, OrEvents, WantsEvents};
 use super::edge::fault::Failed;
 use super::edge::guard::{By, Id, Query};
@@ -248,7 +248,7 @@ impl ChatsApi {
     #[oai(path = "/chat/:chat_id", method = "patch", operation_id = "update_chat")]
     async fn update(
         &self,
-        by: By<InChat<EditChat>>,
+        by: By<InCharge>,
         input: Json<UpdateChatRequest>,
     ) -> Result<Json<ChatView>, Failed<UpdateChatFails>> {
         Ok(Json(self.0.cases.chats.rename(&by.0.0, input.0.title).await?.into()))

@@ -44,10 +44,17 @@ impl InChat {
         self.member.actor()
     }
 
-    /// Whether the actor made the chat, or runs the workspace.
-    fn is_in_charge(&self) -> bool {
+    /// Lets those through who made the chat or run the workspace, and nobody else.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn require_charge(&self) -> Result<(), Error> {
         let creator = self.chat.created_by.as_ref().map(|creator| creator.id);
-        creator == Some(self.actor().user().id) || self.member.role() == Role::Owner
+        if creator == Some(self.actor().user().id) || self.member.role() == Role::Owner {
+            Ok(())
+        } else {
+            Err(Error::Forbidden(Forbidden::Role))
+        }
     }
 }
 
@@ -196,9 +203,7 @@ impl Chats {
     /// # Errors
     /// `Forbidden` unless the actor made the chat or is an OWNER; `Invalid`.
     pub async fn rename(&self, at: &InChat, title: String) -> Result<Chat, Error> {
-        if !at.is_in_charge() {
-            return Err(Error::Forbidden(Forbidden::Role));
-        }
+        at.require_charge()?;
         let title = chat::title(title)?;
         let (number, chat) = deciding_again(|| async {
             let stored = self.ports.chats.chat(at.chat.workspace, at.chat.id).await?;
@@ -296,8 +301,8 @@ impl Chats {
             return Err(Error::Conflict(Obstacle::NotRunning));
         }
         let running = self.ports.replies.running(id).await?.ok_or(Error::Conflict(Obstacle::NotRunning))?;
-        if running.asked_by != at.actor().user().id && !at.is_in_charge() {
-            return Err(Error::Forbidden(Forbidden::Role));
+        if running.asked_by != at.actor().user().id {
+            at.require_charge()?;
         }
         self.replies.stop(running).await?;
         self.ports.chats.message(at.chat.id, id).await?.ok_or_else(gone)
