@@ -358,7 +358,7 @@ impl Replies {
             return Err(End::of(MessageStatus::Failed, ReplyFault::ModelUnavailable, "the provider is not configured"));
         };
         let sizes = (provider.context_length, job.parameters.max_tokens);
-        let gathering = prompt::gather(&self.ports, &local.asked, job.system_prompt.as_deref(), sizes);
+        let gathering = prompt::gather(&*self.ports.chats, &local.asked, job.system_prompt.as_deref(), sizes);
         let Ok(messages) = local.unless_cut(gathering).await? else {
             let detail = "the conversation could not be read from the database";
             return Err(End::of(MessageStatus::Interrupted, ReplyFault::ServerStopped, detail));
