@@ -164,14 +164,12 @@ impl Auth {
         let (session, refresh) = self.open(&user, device, now);
         let tokens = self.tokens(&user, &session, refresh, now)?;
         self.ports.work.commit(Changes::new().insert(session)).await?;
-        if verdict == Verdict::RightButWeak {
-            let stronger = self.ports.passwords.hash(password).await?;
+        if verdict == Verdict::RightButWeak
+            && let Ok(stronger) = self.ports.passwords.hash(password).await
+        {
             let strengthened = User { password: stronger, ..user.clone() };
-            match self.ports.work.commit(Changes::new().update(strengthened)).await {
-                // Somebody changed the account meanwhile: the next login does it.
-                Err(failure) if failure.conflict().is_some() => {}
-                other => drop(other?),
-            }
+            // They are signed in by now. If this fails, the next login does it.
+            let _ = self.ports.work.commit(Changes::new().update(strengthened)).await;
         }
         Ok(SignedIn { user, tokens })
     }
@@ -242,6 +240,10 @@ impl Auth {
         let hash = self.ports.passwords.hash(new).await?;
         deciding_again(|| async {
             let (session, user) = self.ports.sessions.session(actor.session).await?.ok_or_else(unknown)?;
+            if !stands(&session, &user, actor.user.id, self.ports.clock.now()) {
+                // Ended meanwhile: it must not come back to life with the new epoch.
+                return Err(Stale::Ended(unknown()));
+            }
             if user.password != old {
                 // What was proved above is no longer the current password.
                 return Err(Stale::Ended(wrong()));
