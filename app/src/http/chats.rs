@@ -91,7 +91,7 @@ struct ParametersRequest {
     /// How many tokens the answer may have.
     #[oai(validator(minimum(value = "1"), maximum(value = "1000000")))]
     max_tokens: Option<u32>,
-    /// Texts that end the answer.
+    /// Texts that end the answer: up to four, each of 1 to 500 characters.
     #[oai(validator(max_items = 4))]
     stop: Option<Vec<String>>,
     /// For repeatable answers, where the provider can.

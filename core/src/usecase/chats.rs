@@ -225,7 +225,11 @@ impl Chats {
     /// `Invalid`; `NotFound(Message)` for a parent that is none of the chat; `ShuttingDown`.
     pub async fn send(&self, at: &InChat, new: NewMessage, watched: bool) -> Result<Sent, Error> {
         let beginning = self.replies.may_begin()?;
-        let content = chat::content(new.content)?;
+        let mut checks = Checks::new();
+        let content = checks.take(chat::content(new.content));
+        let stop = checks.take(chat::stop(new.parameters.stop));
+        let (content, stop) = checks.done(content.zip(stop))?;
+        let parameters = Parameters { stop, ..new.parameters };
         if let Some(parent) = new.parent
             && self.ports.chats.message(at.chat.id, parent).await?.is_none()
         {
@@ -278,7 +282,7 @@ impl Chats {
                     reply: reply.clone(),
                     choice: choice.clone(),
                     system_prompt: system_prompt.clone(),
-                    parameters: new.parameters.clone(),
+                    parameters: parameters.clone(),
                     audience,
                     actor: actor.clone(),
                 };
