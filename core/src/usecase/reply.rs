@@ -328,16 +328,15 @@ impl Replies {
                         // The database is away: there is time to wait for it, too.
                         Err(_) => {}
                     }
-                    let sleep = self.ports.clock.sleep(FLUSH);
-                    pin_mut!(sleep);
                     match ended {
+                        // Whatever becomes of a reply that runs here, its task says so; many that wait need not ask the database.
                         Some(ended) => {
+                            let sleep = self.ports.clock.sleep(BEAT);
                             pin_mut!(ended);
-                            match select(ended, sleep).await {
-                                Either::Left(_) | Either::Right(_) => {}
-                            }
+                            pin_mut!(sleep);
+                            select(ended, sleep).await;
                         }
-                        None => sleep.await,
+                        None => self.ports.clock.sleep(FLUSH).await,
                     }
                 }
             })
