@@ -100,8 +100,8 @@ impl Auth {
     /// Makes the first administrator, once.
     ///
     /// # Errors
-    /// `Conflict(SetupCompleted)` ever after, also for all but one of those who try at once; `Invalid`; `Unauthenticated` without the setup
-    /// token, where one is configured.
+    /// `Conflict(SetupCompleted)` ever after, also for all but one of those who try at once; `Invalid`; `Unauthenticated(SetupToken)` without
+    /// it, where one is configured.
     pub async fn setup(&self, setup: Setup, device: Device) -> Result<SignedIn, Error> {
         if self.ports.users.installation().await?.is_some() {
             return Err(Error::Conflict(Obstacle::SetupCompleted));
@@ -109,7 +109,7 @@ impl Auth {
         if let Some(expected) = &self.settings.setup_token {
             let hash = |text: &str| self.settings.key.mac("setup-token", &[text.as_bytes()]);
             if hash(expected.expose()) != hash(setup.setup_token.as_deref().unwrap_or_default()) {
-                return Err(Error::Unauthenticated(Unauthenticated::Credentials));
+                return Err(Error::Unauthenticated(Unauthenticated::SetupToken));
             }
         }
         let NewAccount { email, name, password } = NewAccount::check(&setup.email, setup.name, setup.password)?;
