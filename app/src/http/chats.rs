@@ -10,7 +10,7 @@ use private_chat_core::usecase::chats::{NewChat, NewMessage, Opened};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::caller::{CreateChat, EditChat, In, InChat, ReadChats, Send, StopReply};
+use super::caller::{CreateChat, In, InCharge, InChat, ReadChats, Send, StopReply};
 use super::edge::events::{EventStream, OrEvents, WantsEvents};
 use super::edge::fault::Failed;
 use super::edge::guard::{By, Id, Query};
@@ -91,7 +91,7 @@ struct ParametersRequest {
     /// How many tokens the answer may have.
     #[oai(validator(minimum(value = "1"), maximum(value = "1000000")))]
     max_tokens: Option<u32>,
-    /// Texts that end the answer.
+    /// Texts that end the answer: up to four, each of 1 to 500 characters.
     #[oai(validator(max_items = 4))]
     stop: Option<Vec<String>>,
     /// For repeatable answers, where the provider can.
@@ -248,7 +248,7 @@ impl ChatsApi {
     #[oai(path = "/chat/:chat_id", method = "patch", operation_id = "update_chat")]
     async fn update(
         &self,
-        by: By<InChat<EditChat>>,
+        by: By<InCharge>,
         input: Json<UpdateChatRequest>,
     ) -> Result<Json<ChatView>, Failed<UpdateChatFails>> {
         Ok(Json(self.0.cases.chats.rename(&by.0.0, input.0.title).await?.into()))

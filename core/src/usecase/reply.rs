@@ -329,16 +329,15 @@ impl Replies {
                         // The database is away: there is time to wait for it, too.
                         Err(_) => {}
                     }
-                    let sleep = self.ports.clock.sleep(FLUSH);
-                    pin_mut!(sleep);
                     match ended {
+                        // Whatever becomes of a reply that runs here, its task says so; many that wait need not ask the database.
                         Some(ended) => {
+                            let sleep = self.ports.clock.sleep(BEAT);
                             pin_mut!(ended);
-                            match select(ended, sleep).await {
-                                Either::Left(_) | Either::Right(_) => {}
-                            }
+                            pin_mut!(sleep);
+                            select(ended, sleep).await;
                         }
-                        None => sleep.await,
+                        None => self.ports.clock.sleep(FLUSH).await,
                     }
                 }
             })
@@ -359,7 +358,7 @@ impl Replies {
             return Err(End::of(MessageStatus::Failed, ReplyFault::ModelUnavailable, "the provider is not configured"));
         };
         let sizes = (provider.context_length, job.parameters.max_tokens);
-        let gathering = prompt::gather(&self.ports, &local.asked, job.system_prompt.as_deref(), sizes);
+        let gathering = prompt::gather(&*self.ports.chats, &local.asked, job.system_prompt.as_deref(), sizes);
         let Ok(messages) = local.unless_cut(gathering).await? else {
             let detail = "the conversation could not be read from the database";
             return Err(End::of(MessageStatus::Interrupted, ReplyFault::ServerStopped, detail));

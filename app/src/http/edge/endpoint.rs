@@ -141,11 +141,11 @@ impl<S: Send + Sync + 'static> Endpoint for Edge<S> {
         let span = tracing::error_span!("request", request_id = client.request_id());
         let answered = self.answer(request, preflight).instrument(span.clone()).await;
         let response = span.in_scope(|| {
-            let (mut response, route) = match answered {
-                Ok(answered) => answered,
+            let (mut response, route, code) = match answered {
+                Ok((response, route)) => (response, route, None),
                 Err(Failure { fault, route }) => {
                     fault.log();
-                    (fault.answer(client.request_id()), route)
+                    (fault.answer(client.request_id()), route, Some(fault.code.code))
                 }
             };
             self.dress(&mut response, &client, origin);
@@ -154,6 +154,7 @@ impl<S: Send + Sync + 'static> Endpoint for Edge<S> {
                 method = %Shown(method.as_str()),
                 route = %Shown(route.as_ref().map_or_else(|| uri.path(), |route| &route.0)),
                 status = response.status().as_u16(),
+                code,
                 micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 client = %client.address,
                 "answered"
