@@ -1,5 +1,7 @@
 //! `/health`: whether the program lives, and is fit to serve.
 
+use std::time::Duration;
+
 use poem_openapi::{Enum, Object, OpenApi};
 use private_chat_core::usecase::status::NotReady;
 use serde::Serialize;
@@ -29,6 +31,9 @@ enum Alive {
     Ok,
 }
 
+/// When asking again may find another answer.
+const SOON: Duration = Duration::from_secs(1);
+
 fails!(ReadyFails: UNAVAILABLE, SHUTTING_DOWN);
 
 #[OpenApi(prefix_path = "/health/", tag = "Tag::Health")]
@@ -53,8 +58,9 @@ impl Readiness {
             Ok(()) => Ok(Json(Health { status: Alive::Ok })),
             Err(NotReady::Database) => Err(Fault::new(&UNAVAILABLE)
                 .saying("The database does not answer, or does not have the schema of this version yet.")
+                .retry_after(SOON)
                 .into()),
-            Err(NotReady::Draining) => Err(Fault::new(&SHUTTING_DOWN).into()),
+            Err(NotReady::Draining) => Err(Fault::new(&SHUTTING_DOWN).retry_after(SOON).into()),
         }
     }
 }
