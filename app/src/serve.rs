@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use private_chat_core::error::Failure;
+use private_chat_core::model::installation::Installation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -49,7 +50,9 @@ pub enum ServeError {
 /// How long connections may take to end after the last reply has.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long the start waits for the database before it answers requests without.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often an installation that is not set up yet is looked at.
+const UNSET: Duration = Duration::from_secs(2);
 /// How long one attempt at joining may take, a migration included. What was migrated by then stays so.
 const ATTEMPT: Duration = Duration::from_secs(300);
 
@@ -98,8 +101,10 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
             tracing::info!("the database has come: ready");
         }
         wired.ports.tasks.spawn(Box::pin(cases.replies.clone().keep()));
-        signals.next().await;
-        Ok(())
+        tokio::select! {
+            () = signals.next() => Ok(()),
+            stranger = turns_out_a_stranger(&wired) => Err(stranger),
+        }
     };
     tokio::select! {
         ended = &mut server => return Ok(ended?),
@@ -160,6 +165,24 @@ async fn join(wired: &Wired, away: &CancellationToken) -> Result<(), ServeError>
     }
 }
 
+/// Returns when others set the installation up with keys that are not ours: before that, nothing tells that they differ.
+async fn turns_out_a_stranger(wired: &Wired) -> ServeError {
+    loop {
+        // A database that is away is asked again.
+        if let Ok(Some(installation)) = wired.cases.status.installation().await {
+            match admit(wired, &installation) {
+                Ok(()) => std::future::pending::<()>().await,
+                Err(stranger) => return stranger,
+            }
+        }
+        sleep(UNSET).await;
+    }
+}
+
+fn admit(wired: &Wired, installation: &Installation) -> Result<(), ServeError> {
+    installation.admits(&wired.key.fingerprint(), &wired.ports.tokens.key_id()).map_err(ServeError::Stranger)
+}
+
 enum Joining {
     Away(String),
     Refused(ServeError),
@@ -178,8 +201,7 @@ impl From<Failure> for Joining {
 async fn try_join(wired: &Wired) -> Result<(), Joining> {
     wired.ports.work.prepare().await?;
     if let Some(installation) = wired.cases.status.installation().await? {
-        let admitted = installation.admits(&wired.key.fingerprint(), &wired.ports.tokens.key_id());
-        admitted.map_err(|why| Joining::Refused(ServeError::Stranger(why)))?;
+        admit(wired, &installation).map_err(Joining::Refused)?;
     }
     wired.cases.replies.register().await?;
     Ok(())

@@ -1,5 +1,7 @@
 //! `/health`: whether the program lives, and is fit to serve.
 
+use std::time::Duration;
+
 use poem_openapi::{Enum, Object, OpenApi};
 use private_chat_core::usecase::status::NotReady;
 use serde::Serialize;
@@ -28,6 +30,9 @@ struct Health {
 enum Alive {
     Ok,
 }
+
+/// When asking again may find another answer.
+const SOON: Duration = Duration::from_secs(1);
 
 fails!(ReadyFails: UNAVAILABLE, SHUTTING_DOWN);
 

@@ -231,6 +231,10 @@ impl RoomState {
         let mut next = Some((number, delivery));
         while let Some((number, delivery)) = next {
             self.last = Some(number);
+            if let Some(LiveEvent::MessageEnded(message)) = delivery.event() {
+                // The end of a reply that runs elsewhere comes before the last of its text was looked at.
+                self.follow(message);
+            }
             hand_out(&mut self.seats, &delivery);
             match delivery.event() {
                 Some(LiveEvent::MessageCreated(message)) => {
@@ -246,6 +250,19 @@ impl RoomState {
                 _ => {}
             }
             next = self.early.remove(&(number + 1)).map(|delivery| (number + 1, delivery));
+        }
+    }
+
+    /// Grows a reply that runs elsewhere to what is stored of it.
+    fn follow(&mut self, stored: &Message) {
+        for (part, text) in
+            [(Part::Reasoning, stored.reasoning.as_deref().unwrap_or_default()), (Part::Content, &stored.content)]
+        {
+            let Some(growing) = self.growing.get_mut(&stored.id).filter(|growing| !growing.local) else { return };
+            let known = growing.part(part).text.len();
+            if let Some(added) = text.get(known..).filter(|added| !added.is_empty()) {
+                self.grow(stored.id, part, added);
+            }
         }
     }
 
@@ -660,18 +677,7 @@ impl Live {
         }
         let mut state = room.lock();
         for (_, message) in texts {
-            for (part, text) in
-                [(Part::Reasoning, message.reasoning.unwrap_or_default()), (Part::Content, message.content)]
-            {
-                let Some(growing) = state.growing.get_mut(&message.id).filter(|growing| !growing.local) else {
-                    continue;
-                };
-                let known = growing.part(part).text.len();
-                if let Some(added) = text.get(known..).filter(|added| !added.is_empty()) {
-                    let added = added.to_owned();
-                    state.grow(message.id, part, &added);
-                }
-            }
+            state.follow(&message);
         }
         Ok(())
     }
