@@ -1,7 +1,5 @@
 //! `/health`: whether the program lives, and is fit to serve.
 
-use std::time::Duration;
-
 use poem_openapi::{Enum, Object, OpenApi};
 use private_chat_core::usecase::status::NotReady;
 use serde::Serialize;
@@ -30,9 +28,6 @@ struct Health {
 enum Alive {
     Ok,
 }
-
-/// When asking again may find another answer.
-const SOON: Duration = Duration::from_secs(1);
 
 fails!(ReadyFails: UNAVAILABLE, SHUTTING_DOWN);
 
