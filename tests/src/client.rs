@@ -367,6 +367,7 @@ pub struct Call {
 
 impl Call {
     /// With this as JSON.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write `json!({…})` in place")]
     pub fn json(self, body: Value) -> Self {
         self.header("content-type", "application/json").body(body.to_string())
     }
@@ -503,7 +504,6 @@ impl Answer {
 
     /// As [`has`](Self::has), for those who need nothing else of it.
     #[track_caller]
-    #[expect(clippy::must_use_candidate, reason = "often the status is all that matters")]
     pub fn ok(self, status: u16) -> Value {
         self.has(status)
     }
@@ -513,7 +513,6 @@ impl Answer {
     /// # Panics
     /// When it is another.
     #[track_caller]
-    #[expect(clippy::must_use_candidate, reason = "often status and code are all that matters")]
     pub fn problem(&self, status: u16, code: &str) -> Value {
         let problem = self.has(status);
         assert_eq!(problem["code"], code, "{}: {problem}", self.asked);
