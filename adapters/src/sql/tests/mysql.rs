@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use private_chat_core::change::{Record, Ref};
+use private_chat_core::change::{Counter, Record, Ref};
 use private_chat_core::model::secret::Secret;
 use private_chat_core::port::store::{ReplyRepository as _, UserRepository as _};
 use sqlx::Row as _;
@@ -308,5 +308,25 @@ async fn a_password_that_needs_tls_is_said_to_need_it() {
     );
     plain(Tls::Required).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP USER {user}"))).execute(&mut other).await.unwrap();
+    drop_database(&options).await;
+}
+
+/// A number that is made while many move it for the first time is no ceiling.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn a_counter_that_others_make_meanwhile_is_moved() {
+    let (store, options) = fresh("counter").await;
+    store.prepare().await.unwrap();
+    for round in 0..100 {
+        let mut adding = JoinSet::new();
+        for _ in 0..4 {
+            let store = store.clone();
+            let counter = Counter::Members(Uuid::from_u128(round).into());
+            adding.spawn(async move { store.commit(Changes::new().add(counter, 1, None)).await });
+        }
+        for added in adding.join_all().await {
+            added.unwrap();
+        }
+    }
     drop_database(&options).await;
 }
