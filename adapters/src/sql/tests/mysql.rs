@@ -389,3 +389,34 @@ async fn what_could_not_be_committed_is_not_committed_later() {
     assert_eq!(store.instances().await.unwrap(), [an_instance(2)]);
     drop_database(&options).await;
 }
+
+// F51
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn aborted_calls_leave_the_pool_whole_and_no_lock() {
+    let (store, options) = fresh("aborted").await;
+    store.prepare().await.unwrap();
+    store.commit(insert(1)).await.unwrap();
+    for n in 0..1_000_u64 {
+        let within = Duration::from_micros(n * 7 % 3_000);
+        if n % 2 == 0 {
+            let _ = timeout(within, store.instances()).await;
+        } else {
+            let expect = Changes::new().expect(Ref::Instance(an_instance(1).id), Version::FIRST);
+            let _ = timeout(within, store.commit(expect)).await;
+        }
+    }
+    let mut after = JoinSet::new();
+    for _ in 0..50 {
+        let store = store.clone();
+        after.spawn(async move {
+            store.commit(Changes::new().expect(Ref::Instance(an_instance(1).id), Version::FIRST)).await.unwrap();
+            store.instances().await.unwrap().len()
+        });
+    }
+    assert!(after.join_all().await.iter().all(|found| *found == 1));
+    let mut other = options.connect().await.unwrap();
+    // Would wait for whatever is locked still.
+    sqlx::raw_sql("UPDATE instances SET beat = 1").execute(&mut other).await.unwrap();
+    drop_database(&options).await;
+}
