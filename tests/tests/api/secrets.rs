@@ -190,7 +190,7 @@ async fn wrong_in_every_way(app: &App, admin: &Caller, send: &str, answers: &mut
             format!("{{\"{field}\": \"{GARBAGE}\""),
             format!("{{\"{field}\": \"{GARBAGE}\\x\"}}"),
             format!("{{\"{field}\": {GARBAGE}}}"),
-            format!("{GARBAGE}"),
+            GARBAGE.to_owned(),
             format!("{{\"{field}\": [\"{GARBAGE}\"]}}"),
             format!("{{\"{field}\": {{\"a\": \"{GARBAGE}\"}}}}"),
             format!("{{\"{field}\": \"{GARBAGE}\\u0000\"}}"),
