@@ -420,3 +420,17 @@ async fn aborted_calls_leave_the_pool_whole_and_no_lock() {
     sqlx::raw_sql("UPDATE instances SET beat = 1").execute(&mut other).await.unwrap();
     drop_database(&options).await;
 }
+
+#[tokio::test]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn a_session_is_what_the_statements_rely_on_whatever_the_server_does_by_default() {
+    let mut connection = MySqlConnectOptions::from_str(&server()).unwrap().connect().await.unwrap();
+    let odd = "SET SESSION autocommit = 0, sql_mode = '', transaction_isolation = 'REPEATABLE-READ'";
+    sqlx::raw_sql(odd).execute(&mut connection).await.unwrap();
+    dialect::mysql_session(&mut connection).await.unwrap();
+    let session = sqlx::query("SELECT CAST(@@autocommit AS SIGNED), @@transaction_isolation, @@sql_mode");
+    let session = session.fetch_one(&mut connection).await.unwrap();
+    assert_eq!(session.get::<i64, _>(0), 1);
+    assert_eq!(session.get::<String, _>(1), "READ-COMMITTED");
+    assert!(session.get::<String, _>(2).contains("STRICT_ALL_TABLES"));
+}
