@@ -151,7 +151,7 @@ impl Viewer {
     }
 
     /// Reads to the end of the stream.
-    pub(crate) async fn to_the_end(mut self) -> Screen {
+    pub(crate) async fn read_out(mut self) -> Screen {
         while let Some(outcome) = self.task.join_next().await {
             outcome.unwrap();
         }
