@@ -60,8 +60,8 @@ async fn a_watcher_on_another_instance_sees_a_reply_whenever_it_joins() {
     home.a.parrot.release();
     let (_, reply) = sent.end.wait().await.unwrap();
     home.pass(600 * MILLISECOND).await;
-    assert_eq!(before.seen()[5..], ["3 \"lo, \"", "ended complete"]);
-    assert_eq!(during.seen()[4..], ["3 \"lo, \"", "ended complete"]);
+    assert_eq!(before.seen()[5..], ["3 \"lo, \"", "7 \"world.\"", "ended complete"]);
+    assert_eq!(during.seen()[4..], ["3 \"lo, \"", "7 \"world.\"", "ended complete"]);
     let after = Viewer::of(b.watch(&home.ann, home.workspace, Some(0)).await.unwrap());
     settle().await;
     for viewer in [&before, &during, &after] {
