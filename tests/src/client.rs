@@ -367,8 +367,8 @@ pub struct Call {
 
 impl Call {
     /// With this as JSON.
-    pub fn json(self, body: Value) -> Self {
-        self.header("content-type", "application/json").body(body.to_string())
+    pub fn json(self, body: impl Into<Value>) -> Self {
+        self.header("content-type", "application/json").body(body.into().to_string())
     }
 
     /// With these bytes.
@@ -495,17 +495,9 @@ impl Answer {
     /// # Panics
     /// When the status is another.
     #[track_caller]
-    #[must_use]
-    pub fn has(&self, status: u16) -> Value {
+    pub fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}: {}", self.asked, self.text());
         if self.body.is_empty() { Value::Null } else { self.json() }
-    }
-
-    /// As [`has`](Self::has), for those who need nothing else of it.
-    #[track_caller]
-    #[expect(clippy::must_use_candidate, reason = "often the status is all that matters")]
-    pub fn ok(self, status: u16) -> Value {
-        self.has(status)
     }
 
     /// The problem of this status and code.
@@ -513,9 +505,8 @@ impl Answer {
     /// # Panics
     /// When it is another.
     #[track_caller]
-    #[expect(clippy::must_use_candidate, reason = "often status and code are all that matters")]
     pub fn problem(&self, status: u16, code: &str) -> Value {
-        let problem = self.has(status);
+        let problem = self.ok(status);
         assert_eq!(problem["code"], code, "{}: {problem}", self.asked);
         problem
     }
