@@ -24,6 +24,11 @@ impl OwnedTasks {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends all tasks where they stand, as the end of a process does.
+    pub fn kill(&self) {
+        self.lock().abort_all();
+    }
+
     /// Returns when all tasks are through, those included that they started.
     ///
     /// # Panics

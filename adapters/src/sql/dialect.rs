@@ -70,8 +70,12 @@ pub(super) fn mysql_pool(options: MySqlConnectOptions, connections: u32) -> MySq
         .connect_lazy_with(options.disable_statement_logging())
 }
 
+/// Makes MySQL commit every statement outside of a transaction, whatever the server's default is.
+pub(super) const MYSQL_AUTOCOMMIT: &str = "SET SESSION autocommit = 1";
+
 /// Makes a session what the statements rely on, whatever the server's defaults are.
-async fn mysql_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn mysql_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    connection.execute(MYSQL_AUTOCOMMIT).await?;
     // Statements see what is committed when they start, and lock the rows they find and no gaps: guards are rows, so that nothing else is needed.
     connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
     connection

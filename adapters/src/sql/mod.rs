@@ -262,7 +262,12 @@ async fn open_server(options: &MySqlConnectOptions, connections: u32) -> Result<
 }
 
 async fn connect(options: &MySqlConnectOptions) -> std::result::Result<MySqlConnection, sqlx::Error> {
-    timeout(dialect::WAIT, options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    let connecting = async {
+        let mut connection = options.connect().await?;
+        Connection::from(&mut connection).run(dialect::MYSQL_AUTOCOMMIT).await?;
+        Ok(connection)
+    };
+    timeout(dialect::WAIT, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// ER_BAD_DB_ERROR.

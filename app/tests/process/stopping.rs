@@ -1,16 +1,17 @@
 //! Told to stop: by SIGTERM, as a supervisor does.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
+use futures_util::stream::iter;
 use libtest_mimic::Trial;
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::client::{Api, End, Follow, ends, text};
 use crate::program::Home;
-use crate::upstream::{Upstream, count, count_and_hold, counted, endless};
+use crate::upstream::{Upstream, count_and_hold, counted, endless};
 use crate::{spawn, trial, until};
 
 /// How long an orderly end may take on a busy machine, the replies apart.
@@ -21,9 +22,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("told_to_stop_it_takes_nothing_new_and_lets_replies_end", replies_may_end),
         trial("what_does_not_end_in_time_is_interrupted", too_late),
         trial("a_send_that_comes_with_the_signal_is_refused_or_has_an_end", || async {
-            for _ in 0..6 {
-                sends_race_the_signal().await;
-            }
+            // From before it is let in to after its reply runs.
+            let steps = iter(0..24).map(|step| Duration::from_micros(step * 400));
+            steps.for_each_concurrent(3, send_races_the_signal).await;
         }),
         trial("told_twice_it_ends_at_once", told_twice),
         trial("told_to_stop_while_nothing_runs_it_ends", idle),
@@ -121,40 +122,29 @@ async fn too_late() {
 }
 
 // R109, F33
-async fn sends_race_the_signal() {
+async fn send_races_the_signal(by: Duration) {
     let upstream = Upstream::start().await;
-    let home = Home::with_keys().asking(&upstream);
+    let home = Home::with_keys().asking(&upstream).set("PRIVATE_CHAT_SERVER__DRAIN_TIMEOUT", "1s");
     let mut program = home.start().await;
     let ann = program.api().set_up().await;
-    let workspace = ann.make_workspace().await;
-    let chats = chats(&ann, &workspace, 8).await;
-    let answered = Arc::new(AtomicUsize::new(0));
-    let (odd, answers) = (Arc::new(Mutex::new(Vec::new())), answered.clone());
-    let clients = join_all(chats.iter().map(async |chat| {
-        loop {
-            match ann.try_say(chat, &count(3, 5)).await {
-                Ok(stream) => {
-                    let (seen, end) = stream.ended(ENDS).await;
-                    if (ends(&seen).len(), end) != (1, End::Clean) {
-                        odd.lock().unwrap().push(format!("{end:?} after {seen:?}"));
-                    }
-                    answers.fetch_add(1, Ordering::SeqCst);
-                }
-                Err(Some(503)) => {}
-                Err(Some(status)) => odd.lock().unwrap().push(format!("an answer of {status}")),
-                // Nobody listens any more.
-                Err(None) => return,
-            }
-        }
-    }));
+    let chat = ann.make_chat(&ann.make_workspace().await).await;
+    let said = endless(20);
+    let sent = ann.try_say(&chat, &said);
     let signal = async {
-        until(ENDS, "replies end", async || answered.load(Ordering::SeqCst) >= 10).await;
+        sleep(by).await;
         program.terminate();
-        assert_eq!(program.ended(ENDS).await.code(), Some(0));
     };
-    join(clients, signal).await;
-    let odd = odd.lock().unwrap().clone();
-    assert!(odd.is_empty(), "{odd:?}");
+    match join(sent, signal).await.0 {
+        Ok(stream) => {
+            let (seen, end) = stream.ended(ENDS).await;
+            assert_eq!((ends(&seen).len(), end), (1, End::Clean), "{seen:?}");
+            assert_eq!(ends(&seen)[0].event, "message.interrupted");
+        }
+        // It came too late: or nobody listened any more.
+        Err(status) => assert!(matches!(status, Some(503) | None), "{status:?}"),
+    }
+    assert_eq!(program.ended(ENDS).await.code(), Some(0));
+    assert!(program.entries("some requests did not end in time and are cut").is_empty());
 }
 
 // R109, F33

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use private_chat_core::change::{Record, Ref};
+use private_chat_core::change::{Counter, Record, Ref};
 use private_chat_core::model::secret::Secret;
 use private_chat_core::port::store::{ReplyRepository as _, UserRepository as _};
 use sqlx::Row as _;
+use sqlx::mysql::MySqlSslMode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -309,4 +310,127 @@ async fn a_password_that_needs_tls_is_said_to_need_it() {
     plain(Tls::Required).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP USER {user}"))).execute(&mut other).await.unwrap();
     drop_database(&options).await;
+}
+
+/// A number that is made while many move it for the first time is no ceiling.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn a_counter_that_others_make_meanwhile_is_moved() {
+    let (store, options) = fresh("counter").await;
+    store.prepare().await.unwrap();
+    for round in 0..100 {
+        let mut adding = JoinSet::new();
+        for _ in 0..4 {
+            let store = store.clone();
+            let counter = Counter::Members(Uuid::from_u128(round).into());
+            adding.spawn(async move { store.commit(Changes::new().add(counter, 1, None)).await });
+        }
+        for added in adding.join_all().await {
+            added.unwrap();
+        }
+    }
+    drop_database(&options).await;
+}
+
+/// A way to the server on which every `COMMIT` arrives garbled, so that the server refuses it and the transaction stays open.
+async fn garbling_commits(options: &MySqlConnectOptions) -> (u16, Arc<AtomicUsize>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = (options.get_host().to_owned(), options.get_port());
+    let left = Arc::new(AtomicUsize::new(0));
+    let garble = left.clone();
+    let mut ways = JoinSet::new();
+    ways.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect((server.0.as_str(), server.1)).await.unwrap();
+            let garble = garble.clone();
+            open.spawn(async move {
+                let (mut from, mut back) = client.split();
+                let (mut answers, mut to) = server.split();
+                let there = async {
+                    let mut buffer = vec![0; 1 << 16];
+                    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+                        let said = &mut buffer[..read];
+                        if said.ends_with(b"COMMIT")
+                            && garble
+                                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                                .is_ok()
+                        {
+                            said[read - 1] = b'X';
+                        }
+                        to.write_all(said).await.unwrap();
+                    }
+                };
+                // Whichever side hangs up, both do.
+                tokio::select! {
+                    () = there => {}
+                    _ = tokio::io::copy(&mut answers, &mut back) => {}
+                }
+            });
+        }
+    });
+    (port, left, ways)
+}
+
+// F7
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn what_could_not_be_committed_is_not_committed_later() {
+    let (_, options) = fresh("refused").await;
+    let (port, garble, _ways) = garbling_commits(&options).await;
+    let through = options.clone().host("127.0.0.1").port(port).ssl_mode(MySqlSslMode::Disabled);
+    let store = SqlStore::of(Target::MySql { options: Box::new(through), connections: 1 });
+    store.prepare().await.unwrap();
+    garble.store(1, Ordering::SeqCst);
+    assert!(is_unavailable(&store.commit(insert(1)).await));
+    assert_eq!(garble.load(Ordering::SeqCst), 0);
+    store.commit(insert(2)).await.unwrap();
+    assert_eq!(store.instances().await.unwrap(), [an_instance(2)]);
+    drop_database(&options).await;
+}
+
+// F51
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn aborted_calls_leave_the_pool_whole_and_no_lock() {
+    let (store, options) = fresh("aborted").await;
+    store.prepare().await.unwrap();
+    store.commit(insert(1)).await.unwrap();
+    for n in 0..1_000_u64 {
+        let within = Duration::from_micros(n * 7 % 3_000);
+        if n % 2 == 0 {
+            let _ = timeout(within, store.instances()).await;
+        } else {
+            let expect = Changes::new().expect(Ref::Instance(an_instance(1).id), Version::FIRST);
+            let _ = timeout(within, store.commit(expect)).await;
+        }
+    }
+    let mut after = JoinSet::new();
+    for _ in 0..50 {
+        let store = store.clone();
+        after.spawn(async move {
+            store.commit(Changes::new().expect(Ref::Instance(an_instance(1).id), Version::FIRST)).await.unwrap();
+            store.instances().await.unwrap().len()
+        });
+    }
+    assert!(after.join_all().await.iter().all(|found| *found == 1));
+    let mut other = options.connect().await.unwrap();
+    // Would wait for whatever is locked still.
+    sqlx::raw_sql("UPDATE instances SET beat = 1").execute(&mut other).await.unwrap();
+    drop_database(&options).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn a_session_is_what_the_statements_rely_on_whatever_the_server_does_by_default() {
+    let mut connection = MySqlConnectOptions::from_str(&server()).unwrap().connect().await.unwrap();
+    let odd = "SET SESSION autocommit = 0, sql_mode = '', transaction_isolation = 'REPEATABLE-READ'";
+    sqlx::raw_sql(odd).execute(&mut connection).await.unwrap();
+    dialect::mysql_session(&mut connection).await.unwrap();
+    let session = sqlx::query("SELECT CAST(@@autocommit AS SIGNED), @@transaction_isolation, @@sql_mode");
+    let session = session.fetch_one(&mut connection).await.unwrap();
+    assert_eq!(session.get::<i64, _>(0), 1);
+    assert_eq!(session.get::<String, _>(1), "READ-COMMITTED");
+    assert!(session.get::<String, _>(2).contains("STRICT_ALL_TABLES"));
 }

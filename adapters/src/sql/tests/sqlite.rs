@@ -209,3 +209,49 @@ async fn aborted_reads_leave_the_pool_whole() {
     }
     assert!(reading.join_all().await.iter().all(|found| *found == 1));
 }
+
+/// A unit that the database can't make sense of, after it has written something; or that breaks off.
+struct Odd {
+    panics: bool,
+}
+
+#[async_trait]
+impl Work for Odd {
+    type Made = ();
+
+    async fn perform(&self, connection: &mut Connection<'_>) -> std::result::Result<(), commit::Refusal> {
+        connection.execute("INSERT INTO instances (id, beat, version) VALUES (x'00', 0, 1)", &[]).await?;
+        assert!(!self.panics, "as a fault of ours would");
+        connection.execute("INSERT INTO instances (id, beat, version) VALUES (NULL, 0, 1)", &[]).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_unit_that_makes_no_sense_takes_no_other_along() {
+    let (folder, store) = fresh().await;
+    for (panics, first) in [(false, 0), (true, 100)] {
+        let mut other = stranger(&folder).await;
+        run(&mut other, "BEGIN IMMEDIATE").await;
+        let mut waiting = JoinSet::new();
+        let sane = |n: u128| {
+            let store = store.clone();
+            async move { store.commit(insert(first + n)).await }
+        };
+        waiting.spawn(sane(0));
+        // The writer waits for the lock with the first one; the others then go together.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for n in 1..8 {
+            waiting.spawn(sane(n));
+        }
+        let (odd, ()) = tokio::join!(store.transact(Odd { panics }), async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            run(&mut other, "ROLLBACK").await;
+        });
+        assert!(matches!(odd, Err(Failure::Corrupt { .. })), "{odd:?}");
+        for written in waiting.join_all().await {
+            written.unwrap();
+        }
+    }
+    assert_eq!(store.instances().await.unwrap().len(), 16);
+}

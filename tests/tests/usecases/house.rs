@@ -1,0 +1,357 @@
+//! One database, one clock, as many processes as a story needs, and the people in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use private_chat_adapters::memory::{
+    self, InstantHasher, MemoryStore, OwnedTasks, Script, ScriptedInference, SeededEntropy, TestClock,
+};
+use private_chat_core::change::{Changes, Counter, Version};
+use private_chat_core::error::Error;
+use private_chat_core::id::{ChatId, MessageId, WorkspaceId};
+use private_chat_core::model::chat::{Chat, Message, MessageStatus, Parameters, ReplyLimits, Visibility};
+use private_chat_core::model::password::Password;
+use private_chat_core::model::secret::ServerKey;
+use private_chat_core::model::session::{Device, Lifetimes};
+use private_chat_core::model::user::{GlobalRole, User};
+use private_chat_core::model::workspace::{Membership, Role};
+use private_chat_core::page::{Limit, PageRequest};
+use private_chat_core::policy::Right;
+use private_chat_core::port::Ports;
+use private_chat_core::port::inference::Inference;
+use private_chat_core::port::passwords::PasswordHasher as _;
+use private_chat_core::port::store::{ChatRepository as _, Order, UnitOfWork as _, WorkspaceRepository as _};
+use private_chat_core::usecase::auth::{Actor, SignedIn};
+use private_chat_core::usecase::chats::{InChat, NewChat, NewMessage, Sent};
+use private_chat_core::usecase::live::{Scope, Watch};
+use private_chat_core::usecase::workspaces::{Member, NewWorkspace};
+use private_chat_core::usecase::{Settings, UseCases};
+use private_chat_tests::fixture;
+
+use super::troubled::TroubledStore;
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+/// How many of its tasks' timers run in a process in which nothing happens: the keeper's.
+pub(crate) const TIMERS: usize = 3;
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// Lets every task that can go on do so, until it waits for the clock, for a pause of the provider, or for a gate.
+pub(crate) async fn settle() {
+    for _ in 0..256 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Returns when it is so. It must come to be so without time passing.
+pub(crate) async fn eventually(what: &str, so: impl Fn() -> bool) {
+    for _ in 0..20_000 {
+        if so() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it never came to be so: {what}");
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        key: ServerKey::new([7; 32]),
+        lifetimes: Lifetimes::default(),
+        setup_token: None,
+        default_model: None,
+        reply: ReplyLimits::default(),
+    }
+}
+
+/// One installation.
+pub(crate) struct House {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) clock: Arc<TestClock>,
+    entropy: Arc<SeededEntropy>,
+    hasher: Arc<InstantHasher>,
+}
+
+impl House {
+    pub(crate) fn new() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::new()),
+            clock: Arc::new(TestClock::new()),
+            entropy: Arc::new(SeededEntropy::new(11)),
+            hasher: Arc::new(InstantHasher::new()),
+        }
+    }
+
+    /// The ports of one more process, and what of them a story may want to trouble.
+    pub(crate) fn ports(&self, inference: Arc<dyn Inference>) -> (Ports, Arc<TroubledStore>, Arc<OwnedTasks>) {
+        let store = Arc::new(TroubledStore::over(self.store.clone()));
+        let tasks = Arc::new(OwnedTasks::new());
+        let ports = Ports {
+            inference: memory::providers(inference),
+            passwords: self.hasher.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            tasks: tasks.clone(),
+            ..memory::ports()
+        };
+        (ports.over(store.clone()), store, tasks)
+    }
+
+    /// Starts a process whose provider plays this script again and again.
+    pub(crate) async fn process(&self, script: Script) -> Process {
+        self.playing([script]).await
+    }
+
+    /// Starts a process whose provider plays these scripts.
+    pub(crate) async fn playing(&self, scripts: impl IntoIterator<Item = Script>) -> Process {
+        self.start(Arc::new(ScriptedInference::playing(scripts)), settings()).await
+    }
+
+    /// Starts a process.
+    pub(crate) async fn start(&self, parrot: Arc<ScriptedInference>, settings: Settings) -> Process {
+        let (ports, store, tasks) = self.ports(parrot.clone());
+        Process::start(ports, store, tasks, parrot, settings).await
+    }
+
+    /// A person with an account, who has not signed in.
+    pub(crate) async fn account(&self, name: &str) -> User {
+        let password = self.hasher.hash(Password::presented(PASSWORD.to_owned()).unwrap()).await.unwrap();
+        let user = User { name: name.to_owned(), password, ..fixture::a_user() };
+        self.store.commit(Changes::new().insert(user.clone())).await.unwrap();
+        user
+    }
+
+    /// Makes somebody a member.
+    pub(crate) async fn join(&self, workspace: WorkspaceId, user: &User, role: Role) -> Membership {
+        let membership =
+            Membership { workspace, user: user.id, role, joined_at: fixture::now(), version: Version::FIRST };
+        let changes = Changes::new().insert(membership.clone()).add(Counter::Members(workspace), 1, None);
+        self.store.commit(changes).await.unwrap();
+        membership
+    }
+
+    /// Takes a membership away.
+    pub(crate) async fn remove(&self, workspace: WorkspaceId, user: &User) {
+        let membership = self.store.membership(workspace, user.id).await.unwrap().unwrap();
+        self.store.commit(Changes::new().delete(membership)).await.unwrap();
+    }
+
+    /// All messages of a chat as they are stored, oldest first.
+    pub(crate) async fn messages(&self, chat: ChatId) -> Vec<Message> {
+        let mut all = Vec::new();
+        let mut page = PageRequest { after: None, limit: Limit::new(100).unwrap() };
+        loop {
+            let found = self.store.messages(chat, Order::Ascending, page).await.unwrap();
+            all.extend(found.items);
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => return all,
+            }
+        }
+    }
+
+    /// One message as it is stored.
+    pub(crate) async fn message(&self, of: &Message) -> Message {
+        self.store.message(of.chat, of.id).await.unwrap().unwrap()
+    }
+
+    /// The reply to the last message of a chat.
+    pub(crate) async fn last(&self, chat: ChatId) -> Message {
+        self.messages(chat).await.pop().unwrap()
+    }
+
+    /// Lets time pass.
+    pub(crate) async fn pass(&self, length: Duration) {
+        self.clock.pass(length).await;
+        settle().await;
+    }
+}
+
+/// Somebody who has signed in.
+pub(crate) struct Person {
+    pub(crate) user: User,
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+}
+
+impl From<SignedIn> for Person {
+    fn from(signed_in: SignedIn) -> Self {
+        Self {
+            user: signed_in.user,
+            access: signed_in.tokens.access.expose().to_owned(),
+            refresh: signed_in.tokens.refresh.expose().to_owned(),
+        }
+    }
+}
+
+/// One process of the program.
+pub(crate) struct Process {
+    pub(crate) cases: UseCases,
+    pub(crate) store: Arc<TroubledStore>,
+    pub(crate) parrot: Arc<ScriptedInference>,
+    tasks: Arc<OwnedTasks>,
+}
+
+impl Process {
+    pub(crate) async fn start(
+        ports: Ports,
+        store: Arc<TroubledStore>,
+        tasks: Arc<OwnedTasks>,
+        parrot: Arc<ScriptedInference>,
+        settings: Settings,
+    ) -> Self {
+        let cases = UseCases::new(&ports, settings);
+        cases.replies.register().await.unwrap();
+        ports.tasks.spawn(Box::pin(cases.replies.clone().keep()));
+        settle().await;
+        Self { cases, store, parrot, tasks }
+    }
+
+    /// Ends the process without a word, as `kill -9` does.
+    pub(crate) async fn kill(&self) {
+        self.store.set_away(true);
+        self.tasks.kill();
+        settle().await;
+    }
+
+    pub(crate) async fn sign_in(&self, user: &User) -> Person {
+        self.cases.auth.login(user.email.as_str(), PASSWORD.to_owned(), Device::default()).await.unwrap().into()
+    }
+
+    pub(crate) async fn actor(&self, person: &Person) -> Actor {
+        self.cases.auth.authenticate(&person.access).await.unwrap()
+    }
+
+    pub(crate) async fn member(&self, person: &Person, workspace: WorkspaceId, right: Right) -> Result<Member, Error> {
+        let actor = self.cases.auth.authenticate(&person.access).await?;
+        self.cases.workspaces.enter(actor, workspace, right).await
+    }
+
+    pub(crate) async fn enter(&self, person: &Person, chat: &Chat, right: Right) -> Result<InChat, Error> {
+        let member = self.member(person, chat.workspace, right).await?;
+        self.cases.chats.open(member, chat.id).await
+    }
+
+    pub(crate) async fn send(&self, person: &Person, chat: &Chat, text: &str) -> Result<Sent, Error> {
+        self.send_as(person, chat, text, false).await
+    }
+
+    /// Sends and asks for the stream of the reply.
+    pub(crate) async fn send_watched(&self, person: &Person, chat: &Chat, text: &str) -> Sent {
+        self.send_as(person, chat, text, true).await.unwrap()
+    }
+
+    async fn send_as(&self, person: &Person, chat: &Chat, text: &str, watched: bool) -> Result<Sent, Error> {
+        let at = self.enter(person, chat, Right::Send).await?;
+        self.cases.chats.send(&at, a_message(text), watched).await
+    }
+
+    /// Sends, and waits for the reply's end; time stands still.
+    pub(crate) async fn ask(&self, person: &Person, chat: &Chat, text: &str) -> Message {
+        self.send(person, chat, text).await.unwrap().end.wait().await.unwrap().1
+    }
+
+    pub(crate) async fn stop(&self, person: &Person, chat: &Chat, message: MessageId) -> Result<Message, Error> {
+        let at = self.enter(person, chat, Right::StopReply).await?;
+        self.cases.chats.stop(&at, message).await
+    }
+
+    /// Follows a whole workspace.
+    pub(crate) async fn watch(
+        &self,
+        person: &Person,
+        workspace: WorkspaceId,
+        after: Option<u64>,
+    ) -> Result<Watch, Error> {
+        let member = self.member(person, workspace, Right::ReadChats).await?;
+        self.cases.live.watch(&member, Scope::Workspace, after).await
+    }
+
+    /// Follows one chat.
+    pub(crate) async fn watch_chat(&self, person: &Person, chat: &Chat, after: Option<u64>) -> Result<Watch, Error> {
+        let at = self.enter(person, chat, Right::ReadChats).await?;
+        self.cases.chats.watch(&at, after).await
+    }
+
+    pub(crate) async fn new_chat(&self, person: &Person, workspace: WorkspaceId, visibility: Visibility) -> Chat {
+        let member = self.member(person, workspace, Right::CreateChat).await.unwrap();
+        let new = NewChat { title: None, visibility, model: None, system_prompt: None };
+        self.cases.chats.create(&member, new).await.unwrap()
+    }
+
+    pub(crate) async fn new_workspace(&self, person: &Person) -> WorkspaceId {
+        let new = NewWorkspace { name: "Research".into(), description: None };
+        self.cases.workspaces.create(&self.actor(person).await, new).await.unwrap().workspace.id
+    }
+}
+
+pub(crate) fn a_message(text: &str) -> NewMessage {
+    NewMessage { content: text.to_owned(), parent: None, model: None, parameters: Parameters::default() }
+}
+
+/// A house with one process, and Ann, who owns a workspace with a chat.
+pub(crate) struct Home {
+    pub(crate) house: House,
+    pub(crate) a: Process,
+    pub(crate) ann: Person,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) chat: Chat,
+}
+
+impl Home {
+    pub(crate) async fn of(script: Script) -> Self {
+        Self::playing([script]).await
+    }
+
+    pub(crate) async fn playing(scripts: impl IntoIterator<Item = Script>) -> Self {
+        let house = House::new();
+        let a = house.playing(scripts).await;
+        Self::with(house, a).await
+    }
+
+    pub(crate) async fn limited(script: Script, reply: ReplyLimits) -> Self {
+        let house = House::new();
+        let a = house.start(Arc::new(ScriptedInference::new(script)), Settings { reply, ..settings() }).await;
+        Self::with(house, a).await
+    }
+
+    pub(crate) async fn with(house: House, a: Process) -> Self {
+        let ann = a.sign_in(&house.account("Ann").await).await;
+        let workspace = a.new_workspace(&ann).await;
+        let chat = a.new_chat(&ann, workspace, Visibility::Workspace).await;
+        Self { house, a, ann, workspace, chat }
+    }
+
+    /// One more member.
+    pub(crate) async fn person(&self, name: &str, role: Role) -> Person {
+        let person = self.a.sign_in(&self.house.account(name).await).await;
+        self.house.join(self.workspace, &person.user, role).await;
+        person
+    }
+
+    pub(crate) async fn last(&self) -> Message {
+        self.house.last(self.chat.id).await
+    }
+
+    pub(crate) async fn pass(&self, length: Duration) {
+        self.house.pass(length).await;
+    }
+
+    /// Everything has come to its end: no reply runs, here or in the database, and no stream is open.
+    pub(crate) async fn is_quiet(&self) {
+        use private_chat_core::port::store::ReplyRepository as _;
+        assert_eq!(self.a.cases.replies.running(), 0, "a reply still runs");
+        assert_eq!(self.house.store.running_in(self.workspace).await.unwrap(), []);
+        assert_eq!(self.a.cases.live.watchers(), 0, "a stream is still open");
+        for message in self.house.messages(self.chat.id).await {
+            assert_ne!(message.status, MessageStatus::Streaming);
+        }
+    }
+}
+
+/// An administrator.
+pub(crate) async fn an_admin(process: &Process, house: &House) -> Person {
+    let user = house.account("Root").await;
+    let admin = User { role: GlobalRole::Admin, ..user };
+    house.store.commit(Changes::new().update(admin.clone())).await.unwrap();
+    process.sign_in(&admin).await
+}

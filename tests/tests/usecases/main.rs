@@ -1,0 +1,18 @@
+//! What people live through, over several steps and several processes: the use cases on the memory adapters, which have signed the contract.
+//!
+//! Time passes when a story says so, and everything runs on one thread, so that a story goes the same way every time.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
+
+mod accounts;
+mod deaths;
+mod ends;
+mod feeds;
+mod house;
+mod outages;
+mod resume;
+mod rights;
+mod screen;
+mod sending;
+mod troubled;
+mod workspaces;
