@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::http::edge::client::Proxies;
 use crate::http::edge::cors::Origins;
 use crate::http::edge::endpoint;
@@ -22,9 +22,6 @@ use crate::wire::Wired;
 /// Why serving could not begin, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A setting is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// The address can't be listened at.
     #[error("can't listen at {address}: {cause}")]
     Listen {
@@ -136,10 +133,9 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
 }
 
 fn edge(wired: &Wired, config: &Config) -> Result<endpoint::Settings, ServeError> {
-    let proxies: Vec<String> = config.figment().extract_inner("server.trusted_proxies").map_err(ConfigError::from)?;
     Ok(endpoint::Settings {
         origins: Origins::new(&config.cors.allowed_origins).map_err(ServeError::Description)?,
-        proxies: Proxies::new(&proxies).map_err(ServeError::Description)?,
+        proxies: Proxies::new(config.server.trusted_proxies.clone()),
         tls: config.server.public_url.as_ref().is_some_and(|url| url.starts_with("https:")),
         body_within: endpoint::BODY_WITHIN,
         clock: wired.ports.clock.clone(),

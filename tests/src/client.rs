@@ -367,9 +367,8 @@ pub struct Call {
 
 impl Call {
     /// With this as JSON.
-    #[expect(clippy::needless_pass_by_value, reason = "callers write `json!({…})` in place")]
-    pub fn json(self, body: Value) -> Self {
-        self.header("content-type", "application/json").body(body.to_string())
+    pub fn json(self, body: impl Into<Value>) -> Self {
+        self.header("content-type", "application/json").body(body.into().to_string())
     }
 
     /// With these bytes.
@@ -496,16 +495,9 @@ impl Answer {
     /// # Panics
     /// When the status is another.
     #[track_caller]
-    #[must_use]
-    pub fn has(&self, status: u16) -> Value {
+    pub fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}: {}", self.asked, self.text());
         if self.body.is_empty() { Value::Null } else { self.json() }
-    }
-
-    /// As [`has`](Self::has), for those who need nothing else of it.
-    #[track_caller]
-    pub fn ok(self, status: u16) -> Value {
-        self.has(status)
     }
 
     /// The problem of this status and code.
@@ -514,7 +506,7 @@ impl Answer {
     /// When it is another.
     #[track_caller]
     pub fn problem(&self, status: u16, code: &str) -> Value {
-        let problem = self.has(status);
+        let problem = self.ok(status);
         assert_eq!(problem["code"], code, "{}: {problem}", self.asked);
         problem
     }

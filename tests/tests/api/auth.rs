@@ -40,7 +40,7 @@ async fn is_signed_in(caller: &Caller) -> bool {
 async fn setup_makes_the_first_administrator_once(app: App) {
     let new = json!({"email": " Ann@Example.COM ", "name": "Ann 😀", "password": PASSWORD});
     let answer = app.anybody().post("/auth/setup").json(new.clone()).await;
-    let made = answer.has(201);
+    let made = answer.ok(201);
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     let user = &made["user"];
     let fields = json!({
@@ -90,7 +90,7 @@ async fn of_fifty_who_set_up_at_once_one_succeeds() {
 async fn signing_in_gives_a_session_and_signing_out_ends_it(app: App) {
     let admin = app.setup().await;
     let answer = login(&app, " ADMIN@example.com", PASSWORD).await;
-    let signed_in = answer.has(200);
+    let signed_in = answer.ok(200);
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(signed_in["status"], "authenticated");
     let here = app.signed_in(&signed_in);
@@ -167,7 +167,7 @@ async fn a_refresh_token_is_spent_once(app: App) {
     let admin = app.setup().await;
     let first = &admin.refresh;
     let answer = refresh(&app, first).await;
-    let second = answer.has(200);
+    let second = answer.ok(200);
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_ne!(second["refresh_token"], first.as_str());
     let third = refresh(&app, &text(&second["refresh_token"])).await.ok(200);
@@ -312,9 +312,9 @@ async fn a_setup_token_keeps_strangers_from_being_first() {
     let app = App::with(ports(), Settings { setup_token: token, ..settings() }).await;
     let new = |token: Value| json!({"email": "a@b.c", "name": "A", "password": PASSWORD, "setup_token": token});
     let without = json!({"email": "a@b.c", "name": "A", "password": PASSWORD});
-    app.anybody().post("/auth/setup").json(without).await.problem(401, "invalid_credentials");
+    app.anybody().post("/auth/setup").json(without).await.problem(401, "invalid_setup_token");
     for wrong in ["", "only the operator know", "only the operator knows "] {
-        app.anybody().post("/auth/setup").json(new(wrong.into())).await.problem(401, "invalid_credentials");
+        app.anybody().post("/auth/setup").json(new(wrong.into())).await.problem(401, "invalid_setup_token");
     }
     app.anybody().post("/auth/setup").json(new("only the operator knows".into())).await.ok(201);
 }

@@ -105,6 +105,30 @@ async fn unknown_paths_and_verbs_are_problems_too() {
     }
 }
 
+#[tokio::test]
+async fn every_route_answers_with_and_without_a_slash_and_to_head_as_to_get() {
+    let team = Team::new().await;
+    for operation in Document::of_the_product().operations().into_iter().filter(|operation| operation.id() != "logout")
+    {
+        let path = team.path(operation);
+        let bare = path.trim_end_matches('/');
+        let mut seen = Vec::new();
+        for path in [bare.to_owned(), format!("{bare}/"), format!("{bare}?x=y"), format!("{bare}/?x=y")] {
+            // An empty object says enough: what it is refused for, it is refused for on both.
+            let call = caller(&team, operation).call(operation.method, &path);
+            let answer = if operation.body().is_some() { call.json(json!({})).await } else { call.await };
+            seen.push((answer.status, answer.header("location").map(str::to_owned)));
+            if operation.method == "GET" && !operation.streams() {
+                let head = caller(&team, operation).call("HEAD", &path).await;
+                assert_eq!((head.status, head.body.len()), (answer.status, 0), "{path}");
+                assert_eq!(head.header("content-type"), answer.header("content-type"), "{path}");
+            }
+        }
+        seen.dedup();
+        assert!(seen.len() == 1 && !matches!(seen[0].0, 301..=308 | 404 | 405), "{}: {seen:?}", operation.id());
+    }
+}
+
 // R63
 #[tokio::test]
 async fn a_body_is_cut_at_its_cap_whether_it_says_its_length_or_not() {

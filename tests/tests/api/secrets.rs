@@ -118,7 +118,7 @@ async fn no_secret_and_no_message_is_in_the_log_or_in_an_error() {
     let setup = json!({"email": "a@b.c", "name": "A", "password": PASSWORD, "setup_token": SETUP_TOKEN});
     let mut wrong = setup.clone();
     wrong["setup_token"] = json!(WRONG_PASSWORD);
-    answers.see(nobody.post("/auth/setup").json(wrong).await).problem(401, "invalid_credentials");
+    answers.see(nobody.post("/auth/setup").json(wrong).await).problem(401, "invalid_setup_token");
     let admin = app.signed_in(&answers.see(nobody.post("/auth/setup").json(setup.clone()).await).ok(201));
     answers.see(nobody.post("/auth/setup").json(setup).await).problem(409, "setup_completed");
     let login = |password: &str| json!({"email": "a@b.c", "password": password});

@@ -30,7 +30,7 @@ async fn the_process_says_that_it_lives_and_is_ready() {
     let app = App::start().await;
     for path in ["/health", "/health/", "/health/ready", "/health/ready/"] {
         let answer = app.anybody().get(path).await;
-        assert_eq!(answer.has(200), json!({"status": "ok"}));
+        assert_eq!(answer.ok(200), json!({"status": "ok"}));
         assert_eq!(answer.header("server"), None);
     }
 }
@@ -99,7 +99,7 @@ async fn the_pages_beside_the_api_are_there() {
     let nobody = app.anybody();
     for path in ["/openapi.json", "/openapi.json/"] {
         let document = nobody.get(path).await;
-        assert_eq!(document.has(200), *private_chat_tests::document::Document::of_the_product().json());
+        assert_eq!(document.ok(200), *private_chat_tests::document::Document::of_the_product().json());
         assert_eq!(document.header("content-type"), Some("application/json"));
     }
     for path in ["/docs", "/docs/"] {

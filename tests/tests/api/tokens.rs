@@ -65,7 +65,7 @@ async fn an_access_token_is_what_the_contract_says() {
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
     // Others can verify it by the published key.
     let answer = app.anybody().get("/.well-known/jwks.json").await;
-    let set = answer.has(200);
+    let set = answer.ok(200);
     let keys = set["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 1);
     assert_eq!(keys[0]["kid"], header["kid"]);
