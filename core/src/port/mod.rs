@@ -61,6 +61,34 @@ impl Ports {
         }
     }
 
+    /// Ports of which none may be used: a test replaces those that it is about, and a call of any other fails it.
+    #[cfg(any(test, feature = "mocks"))]
+    #[must_use]
+    pub fn untouched() -> Self {
+        struct NoTasks;
+
+        impl Tasks for NoTasks {
+            fn spawn(&self, _: futures_util::future::BoxFuture<'static, ()>) {
+                panic!("nothing may be spawned");
+            }
+        }
+
+        Self {
+            users: Arc::new(store::MockUserRepository::new()),
+            sessions: Arc::new(store::MockSessionRepository::new()),
+            workspaces: Arc::new(store::MockWorkspaceRepository::new()),
+            chats: Arc::new(store::MockChatRepository::new()),
+            replies: Arc::new(store::MockReplyRepository::new()),
+            work: Arc::new(store::MockUnitOfWork::new()),
+            inference: Arc::default(),
+            passwords: Arc::new(passwords::MockPasswordHasher::new()),
+            tokens: Arc::new(tokens::MockTokenSigner::new()),
+            clock: Arc::new(clock::MockClock::new()),
+            entropy: Arc::new(clock::MockEntropy::new()),
+            tasks: Arc::new(NoTasks),
+        }
+    }
+
     /// A new id, of the present time and chance.
     pub fn new_id<I: From<Uuid>>(&self) -> I {
         I::from(id::time_sorted(self.clock.now(), &self.random()))

@@ -346,3 +346,6 @@ impl NewAccount {
         checks.done(all)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -540,9 +540,18 @@ impl Live {
     }
 
     /// Takes a seat in the room, where the tail is started if none runs.
-    async fn sit(self: &Arc<Self>, workspace: WorkspaceId, watcher: u64) -> Result<Seated, Error> {
+    ///
+    /// A watcher may come from another process, and know of events that this room has not read yet: then they are read first. Else it would be
+    /// shown an ended reply as one that runs, with less text than it has.
+    async fn sit(
+        self: &Arc<Self>,
+        workspace: WorkspaceId,
+        watcher: u64,
+        known: Option<EventNumber>,
+    ) -> Result<Seated, Error> {
         let room = self.room(workspace);
         let mut read = None;
+        let mut caught_up = false;
         loop {
             {
                 let mut state = room.lock();
@@ -562,7 +571,9 @@ impl Live {
                     self.ports.tasks.spawn(Box::pin(async move { live.tail(&room).await }));
                     // What was published while the log was read is in the log, and the tail's first turn finds it.
                 }
-                if let Some(last) = state.last {
+                if let Some(last) = state.last
+                    && (caught_up || known.is_none_or(|known| known <= last))
+                {
                     let (queue, deliveries) = mpsc::channel(QUEUE);
                     state.seats.push(Seat { watcher, queue });
                     let running = state
@@ -574,7 +585,14 @@ impl Live {
                     return Ok(Seated { deliveries, last, running });
                 }
             }
-            read = Some(self.look(workspace).await?);
+            let lags = room.lock().last;
+            match lags {
+                Some(last) => {
+                    self.catch_up(&room, last, false).await?;
+                    caught_up = true;
+                }
+                None => read = Some(self.look(workspace).await?),
+            }
         }
     }
 
@@ -814,7 +832,7 @@ impl Watch {
                 return Err(Error::CursorExpired);
             }
         }
-        let seated = self.live.sit(workspace, self.member.id).await?;
+        let seated = self.live.sit(workspace, self.member.id, self.position).await?;
         self.queue = Some(seated.deliveries);
         self.snapshot.clear();
         let fresh = self.position.is_none();

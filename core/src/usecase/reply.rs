@@ -885,3 +885,6 @@ fn take(local: &Local, part: Part, text: &str, bytes_left: &mut usize) -> bool {
     *bytes_left -= fits;
     fits == text.len()
 }
+
+#[cfg(test)]
+mod tests;
