@@ -1,6 +1,6 @@
 //! The live path's last stretch: from what happens in a workspace to everybody who watches it.
 //!
-//! Each workspace that somebody watches, or in which a reply runs here, has a [`Room`]. The room holds the text so far of every running reply and
+//! Each workspace that somebody watches, or in which a reply runs here, has a `Room`. The room holds the text so far of every running reply and
 //! hands new text on at once. Durable events come in the order of their numbers: those of this process right after their commit, those of others
 //! from the log, which one *tail* a room reads while somebody watches. A jump in the numbers means: read the log. So nothing depends on a message
 //! bus, and several processes on one database act as one.
