@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
 mod accounts;
+mod crowd;
 mod deaths;
 mod ends;
 mod feeds;
