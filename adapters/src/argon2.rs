@@ -124,6 +124,11 @@ impl Worker {
     }
 }
 
+/// How many blocks of 1 KiB glibc maps by themselves, and gives back to the system as soon as they are freed, whatever was allocated before:
+/// more than 32 MiB (`M_MMAP_THRESHOLD` in mallopt(3)). It would keep smaller ones for each thread that ever hashed. What is reserved beyond need
+/// is never touched, and so costs nothing.
+const GIVEN_BACK: usize = 33 << 10;
+
 /// The blocks that a computation fills.
 #[derive(Default)]
 struct Memory(Vec<Block>);
@@ -138,6 +143,7 @@ impl Memory {
     ) -> std::result::Result<Output, ::argon2::Error> {
         let blocks = cost.params.block_count();
         if self.0.len() < blocks {
+            self.0.reserve_exact(blocks.max(GIVEN_BACK).saturating_sub(self.0.len()));
             self.0.resize(blocks, Block::new());
         }
         let memory = self.0.get_mut(..blocks).ok_or(::argon2::Error::OutOfMemory)?;

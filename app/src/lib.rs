@@ -10,13 +10,14 @@ pub mod wire;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use cli::{Cli, Command};
-use config::Config;
+use config::{Config, ConfigError};
 use tokio::runtime::{Builder, Runtime};
-use wire::Wired;
+use wire::{WireError, Wired};
 
 /// The exit code for settings or a command line that are wrong; anything else that fails ends with 1.
 const MISUSE: u8 = 2;
@@ -30,38 +31,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MISUSE));
         }
     };
-    if command == Command::Openapi {
-        return done(print_document());
-    }
-    let config = match Config::load(config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => {
-            say(&format!("private-chat: {error}"));
-            return ExitCode::from(MISUSE);
-        }
+    let outcome = match command {
+        Command::Openapi => print_document(),
+        Command::Serve => with_settings(config.as_deref(), serve),
+        Command::Migrate => with_settings(config.as_deref(), migrate),
+        Command::ConfigCheck => with_settings(config.as_deref(), check),
+        Command::Health => with_settings(config.as_deref(), health),
     };
-    match command {
-        Command::Openapi => ExitCode::SUCCESS,
-        Command::Serve => done(serve(&config)),
-        Command::Migrate => done(migrate(&config)),
-        Command::ConfigCheck => done(check(&config)),
-        Command::Health => done(health(&config)),
-    }
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    say(&format!("private-chat: {error}"));
+    if is_misuse(&*error) { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
 }
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-fn done(outcome: Outcome) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("private-chat: {error}"));
-            match error.downcast_ref() {
-                Some(wire::WireError::Config(_)) => ExitCode::from(MISUSE),
-                _ => ExitCode::FAILURE,
-            }
-        }
-    }
+fn with_settings(file: Option<&Path>, command: fn(&Config) -> Outcome) -> Outcome {
+    command(&Config::load(file)?)
+}
+
+fn is_misuse(error: &(dyn Error + 'static)) -> bool {
+    error.is::<ConfigError>() || matches!(error.downcast_ref(), Some(WireError::Config(_)))
 }
 
 /// Tells the operator. Somebody who closed our output does not stop us.
@@ -101,6 +90,11 @@ fn migrate(config: &Config) -> Outcome {
     Ok(())
 }
 
+/// What lies behind a failure, for an operator who knows already what failed.
+fn cause_of(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// A failure with its cause, for an operator.
 fn because(error: &dyn Error) -> String {
     match error.source() {
@@ -122,8 +116,9 @@ fn check(config: &Config) -> Outcome {
     };
     found("keys", Ok(format!("tokens are signed by key {}", ports.tokens.key_id())));
     runtime.block_on(async {
-        let database = ports.work.ping().await.map_err(|failure| because(&failure));
-        found(&format!("database ({})", config.database.backend), database.map(|()| "it answers".into()));
+        let database = ports.work.ping().await.map_err(|failure| cause_of(&failure));
+        let well = "it answers, and has the schema of this version";
+        found(&format!("database ({})", config.database.backend), database.map(|()| well.into()));
         for (name, provider) in ports.inference.iter() {
             let models = provider.inference.models().await;
             let outcome = models.map(|models| match models.as_slice() {

@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal as _;
 
-use tracing::{Level, Metadata};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -21,16 +22,22 @@ pub fn start(log: &Log) -> Result<(), String> {
         }
         _ => EnvFilter::try_new(&log.level).map_err(|error| format!("`log.level` can't be understood: {error}"))?,
     };
+    let colours = std::io::stdout().is_terminal();
+    lines(log.format, colours, filter, std::io::stdout).try_init().map_err(|error| error.to_string())
+}
+
+/// Writes what `filter` lets through to `writer`.
+pub fn lines<W>(format: LogFormat, colours: bool, filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     // Somebody who closed our output does not stop us.
-    let lines = tracing_subscriber::fmt::layer().log_internal_errors(false);
-    let lines = match log.format {
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
+    let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
-        LogFormat::Pretty => lines.with_ansi(std::io::stdout().is_terminal()).boxed(),
+        LogFormat::Pretty => lines.with_ansi(colours).boxed(),
     };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter).with_filter(filter_fn(is_harmless)))
-        .try_init()
-        .map_err(|error| error.to_string())
+    tracing_subscriber::registry().with(lines.with_filter(filter).with_filter(filter_fn(is_harmless)))
 }
 
 /// Libraries print bodies and headers below `info`, and with them passwords, tokens and messages: they are cut off there, whatever is asked for.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use private_chat_core::error::Failure;
+use private_chat_core::model::installation::Installation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::http::edge::client::Proxies;
 use crate::http::edge::cors::Origins;
 use crate::http::edge::endpoint;
@@ -20,9 +22,6 @@ use crate::wire::Wired;
 /// Why serving could not begin, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A setting is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// The address can't be listened at.
     #[error("can't listen at {address}: {cause}")]
     Listen {
@@ -47,6 +46,12 @@ pub enum ServeError {
 
 /// How long connections may take to end after the last reply has.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the start waits for the database before it answers requests without.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often an installation that is not set up yet is looked at.
+const UNSET: Duration = Duration::from_secs(2);
+/// How long one attempt at joining may take, a migration included. What was migrated by then stays so.
+const ATTEMPT: Duration = Duration::from_secs(300);
 
 /// Serves until SIGTERM or SIGINT, then lets running replies end. A second signal ends it at once.
 ///
@@ -68,7 +73,15 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
     let app = Arc::new(http::product(state, Vec::new(), edge(&wired, config)?).map_err(ServeError::Description)?);
 
     // With the database at hand the first request finds everything; without it the process lives, and waits for it.
-    let ready = join(&wired).await?;
+    let away = CancellationToken::new();
+    let joining = join(&wired, &away);
+    tokio::pin!(joining);
+    let ready = tokio::select! {
+        joined = &mut joining => joined.map(|()| true)?,
+        () = away.cancelled() => false,
+        () = sleep(PATIENCE) => false,
+        () = signals.next() => return Ok(()),
+    };
     tracing::info!(address = %listener.local_addr()?, ready, "listening");
     let settings =
         Settings { max_connections: config.server.max_connections, drain: LAST_WORDS, ..Settings::default() };
@@ -79,13 +92,16 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
     let until_told = async {
         if !ready {
             tokio::select! {
-                joined = wait_for_the_database(&wired) => joined?,
+                joined = &mut joining => joined?,
                 () = signals.next() => return Ok::<_, ServeError>(()),
             }
+            tracing::info!("the database has come: ready");
         }
         wired.ports.tasks.spawn(Box::pin(cases.replies.clone().keep()));
-        signals.next().await;
-        Ok(())
+        tokio::select! {
+            () = signals.next() => Ok(()),
+            stranger = turns_out_a_stranger(&wired) => Err(stranger),
+        }
     };
     tokio::select! {
         ended = &mut server => return Ok(ended?),
@@ -94,27 +110,32 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
 
     tracing::info!(replies = cases.replies.running(), "stopping: nothing new begins, running replies may end");
     let in_order = async {
-        let drained = async {
-            cases.replies.drain(config.server.drain_timeout).await;
-            cases.live.close();
-            accepting.cancel();
-        };
-        tokio::join!(drained, &mut server).1
+        // Connections are taken until the last reply has ended, to be told that this process is not ready.
+        tokio::select! {
+            ended = &mut server => return ended,
+            () = cases.replies.drain(config.server.drain_timeout) => {}
+        }
+        cases.live.close();
+        accepting.cancel();
+        // By now a stream lacks nothing but its last words; one that finds none of its own ends without.
+        tokio::select! {
+            ended = &mut server => return ended,
+            () = sleep(LAST_WORDS / 2) => streams.cancel(),
+        }
+        (&mut server).await
     };
     tokio::select! {
         ended = in_order => ended?,
         () = signals.next() => tracing::warn!("stopped at once, as told twice"),
     }
-    streams.cancel();
     tracing::info!("stopped");
     Ok(())
 }
 
 fn edge(wired: &Wired, config: &Config) -> Result<endpoint::Settings, ServeError> {
-    let proxies: Vec<String> = config.figment().extract_inner("server.trusted_proxies").map_err(ConfigError::from)?;
     Ok(endpoint::Settings {
         origins: Origins::new(&config.cors.allowed_origins).map_err(ServeError::Description)?,
-        proxies: Proxies::new(&proxies).map_err(ServeError::Description)?,
+        proxies: Proxies::new(config.server.trusted_proxies.clone()),
         tls: config.server.public_url.as_ref().is_some_and(|url| url.starts_with("https:")),
         body_within: endpoint::BODY_WITHIN,
         clock: wired.ports.clock.clone(),
@@ -122,35 +143,40 @@ fn edge(wired: &Wired, config: &Config) -> Result<endpoint::Settings, ServeError
     })
 }
 
-/// Brings the database up to date and joins the other processes on it; false while it is away.
-async fn join(wired: &Wired) -> Result<bool, ServeError> {
-    match try_join(wired).await {
-        Ok(()) => Ok(true),
-        Err(Joining::Away(why)) => {
-            tracing::warn!(why, "the database is away: waiting for it, and not ready until it comes");
-            Ok(false)
-        }
-        Err(Joining::Refused(error)) => Err(error),
+/// Brings the database up to date and joins the other processes on it, however long that takes. Says by `away` that the database is not there
+/// just now.
+async fn join(wired: &Wired, away: &CancellationToken) -> Result<(), ServeError> {
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let why = match timeout(ATTEMPT, try_join(wired)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(Joining::Refused(error))) => return Err(error),
+            Ok(Err(Joining::Away(why))) => why,
+            Err(_) => "it fell silent".to_owned(),
+        };
+        tracing::warn!(why, "the database is away: waiting for it, and not ready until it comes");
+        away.cancel();
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(4));
     }
 }
 
-/// Tries until the database comes.
-async fn wait_for_the_database(wired: &Wired) -> Result<(), ServeError> {
-    let mut pause = Duration::from_millis(250);
+/// Returns when others set the installation up with keys that are not ours: before that, nothing tells that they differ.
+async fn turns_out_a_stranger(wired: &Wired) -> ServeError {
     loop {
-        tokio::time::sleep(pause).await;
-        match try_join(wired).await {
-            Ok(()) => {
-                tracing::info!("the database has come: ready");
-                return Ok(());
+        // A database that is away is asked again.
+        if let Ok(Some(installation)) = wired.cases.status.installation().await {
+            match admit(wired, &installation) {
+                Ok(()) => std::future::pending::<()>().await,
+                Err(stranger) => return stranger,
             }
-            Err(Joining::Away(why)) => {
-                pause = (pause * 2).min(Duration::from_secs(4));
-                tracing::warn!(why, "the database is still away");
-            }
-            Err(Joining::Refused(error)) => return Err(error),
         }
+        sleep(UNSET).await;
     }
+}
+
+fn admit(wired: &Wired, installation: &Installation) -> Result<(), ServeError> {
+    installation.admits(&wired.key.fingerprint(), &wired.ports.tokens.key_id()).map_err(ServeError::Stranger)
 }
 
 enum Joining {
@@ -171,8 +197,7 @@ impl From<Failure> for Joining {
 async fn try_join(wired: &Wired) -> Result<(), Joining> {
     wired.ports.work.prepare().await?;
     if let Some(installation) = wired.cases.status.installation().await? {
-        let admitted = installation.admits(&wired.key.fingerprint(), &wired.ports.tokens.key_id());
-        admitted.map_err(|why| Joining::Refused(ServeError::Stranger(why)))?;
+        admit(wired, &installation).map_err(Joining::Refused)?;
     }
     wired.cases.replies.register().await?;
     Ok(())

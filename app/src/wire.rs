@@ -12,10 +12,9 @@ use private_chat_adapters::system::{OsEntropy, RuntimeTasks, SystemClock};
 use private_chat_adapters::{DATABASES, PROVIDER_KINDS};
 use private_chat_core::model::secret::ServerKey;
 use private_chat_core::port::Ports;
-use private_chat_core::port::clock::{Clock, Entropy};
+use private_chat_core::port::clock::Entropy;
 use private_chat_core::port::inference::Provider;
 use private_chat_core::port::store::Store;
-use private_chat_core::port::tasks::Tasks;
 use private_chat_core::port::tokens::TokenSigner;
 use private_chat_core::usecase::{Settings, UseCases};
 use tokio::runtime::Handle;
@@ -51,8 +50,6 @@ pub struct Wired {
     pub cases: UseCases,
     /// What it stands on.
     pub ports: Ports,
-    /// The tasks that go on when nobody waits.
-    pub tasks: RuntimeTasks,
     /// The server's own key.
     pub key: ServerKey,
 }
@@ -63,7 +60,6 @@ pub struct Wired {
 /// What an operator has to mend.
 pub fn wire(config: &Config, runtime: Handle) -> Result<Wired, WireError> {
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
-    let tasks = RuntimeTasks::on(runtime);
     let key = key_file::server_key(&config.security.encryption_key_file, &*entropy)?;
     let store = database(config)?;
     let ports = Ports {
@@ -76,9 +72,9 @@ pub fn wire(config: &Config, runtime: Handle) -> Result<Wired, WireError> {
         inference: Arc::new(providers(config)?),
         passwords: Arc::new(Argon2Hasher::new(config.passwords.concurrency, config.passwords.queue, entropy.clone())),
         tokens: signer(config, entropy.clone())?,
-        clock: Arc::new(SystemClock::start()) as Arc<dyn Clock>,
+        clock: Arc::new(SystemClock::start()),
         entropy,
-        tasks: Arc::new(tasks.clone()) as Arc<dyn Tasks>,
+        tasks: Arc::new(RuntimeTasks::on(runtime)),
     };
     let settings = Settings {
         key: key.clone(),
@@ -87,7 +83,7 @@ pub fn wire(config: &Config, runtime: Handle) -> Result<Wired, WireError> {
         default_model: config.inference.default_model.clone(),
         reply: config.inference.limits(),
     };
-    Ok(Wired { cases: UseCases::new(&ports, settings), ports, tasks, key })
+    Ok(Wired { cases: UseCases::new(&ports, settings), ports, key })
 }
 
 /// The database of the configured name.

@@ -125,6 +125,8 @@ pub enum Unauthenticated {
     Token,
     /// Email and password do not belong together.
     Credentials,
+    /// It is not the setup token that the operator has configured.
+    SetupToken,
     /// The refresh token is none, or no longer one.
     RefreshToken,
     /// A spent refresh token came again: its whole session is ended.

@@ -258,20 +258,21 @@ impl Unit<'_, '_> {
             return Ok(());
         }
         let sql = "SELECT value FROM counters WHERE kind = ? AND owner_id = ?";
-        let stands = self.connection.fetch_one(sql, args![kind, owner]).await?.is_some();
-        if stands || delta > ceiling {
-            return Err(Stop::Conflict(Conflict::Ceiling));
-        }
-        let sql = "INSERT INTO counters (kind, owner_id, value) VALUES (?, ?, ?)";
-        match self.connection.execute(sql, args![kind, owner, delta]).await {
-            Ok(_) => Ok(()),
-            Err(error) if fault(&error) == Fault::Duplicate => {
-                match self.move_counter(counter, delta, ceiling).await? {
-                    true => Ok(()),
-                    false => Err(Stop::Conflict(Conflict::Ceiling)),
-                }
+        if self.connection.fetch_one(sql, args![kind, owner]).await?.is_none() {
+            if delta > ceiling {
+                return Err(Stop::Conflict(Conflict::Ceiling));
             }
-            Err(error) => Err(error.into()),
+            let sql = "INSERT INTO counters (kind, owner_id, value) VALUES (?, ?, ?)";
+            match self.connection.execute(sql, args![kind, owner, delta]).await {
+                Ok(_) => return Ok(()),
+                Err(error) if fault(&error) == Fault::Duplicate => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // It stands, maybe only since it was not found to be moved.
+        match self.move_counter(counter, delta, ceiling).await? {
+            true => Ok(()),
+            false => Err(Stop::Conflict(Conflict::Ceiling)),
         }
     }
 

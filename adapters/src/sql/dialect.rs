@@ -7,7 +7,7 @@ use private_chat_core::error::Failure;
 use sqlx::error::ErrorKind;
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Executor as _, MySqlConnection, MySqlPool, SqlitePool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlConnection, MySqlPool, SqlitePool};
 
 /// How long anything waits for a connection, or for SQLite's write lock.
 pub(super) const WAIT: Duration = Duration::from_secs(2);
@@ -15,6 +15,9 @@ pub(super) const WAIT: Duration = Duration::from_secs(2);
 pub(super) const READ: Duration = Duration::from_secs(4);
 /// How long a unit of work may take, its retries included.
 pub(super) const WRITE: Duration = Duration::from_millis(4_500);
+
+/// How long MySQL waits for the next statement of a connection before it ends it, and with it its transaction.
+const IDLE: Duration = Duration::from_secs(15);
 
 /// SQLite's threads that read.
 const READERS: u32 = 4;
@@ -33,22 +36,26 @@ pub(super) fn sqlite_writer(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The pool that reads.
-pub(super) fn sqlite_readers(path: &Path) -> SqlitePool {
-    let options = SqliteConnectOptions::new()
+/// A connection that reads.
+pub(super) fn sqlite_reader(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
         .busy_timeout(WAIT)
         // A page of 50 and the row that tells of the next one, without waking the reader's thread twice.
         .row_buffer_size(128)
-        .disable_statement_logging();
+        .disable_statement_logging()
+}
+
+/// The pool that reads.
+pub(super) fn sqlite_readers(path: &Path) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(WAIT)
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_lazy_with(options)
+        .connect_lazy_with(sqlite_reader(path))
 }
 
 /// The pool that reads and writes.
@@ -57,12 +64,18 @@ pub(super) fn mysql_pool(options: MySqlConnectOptions, connections: u32) -> MySq
         .max_connections(connections)
         .acquire_timeout(WAIT)
         .test_before_acquire(false)
+        // Before the server ends them.
+        .idle_timeout(IDLE * 2 / 3)
         .after_connect(|connection, _| Box::pin(mysql_session(connection)))
         .connect_lazy_with(options.disable_statement_logging())
 }
 
+/// Makes MySQL commit every statement outside of a transaction, whatever the server's default is.
+pub(super) const MYSQL_AUTOCOMMIT: &str = "SET SESSION autocommit = 1";
+
 /// Makes a session what the statements rely on, whatever the server's defaults are.
-async fn mysql_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn mysql_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    connection.execute(MYSQL_AUTOCOMMIT).await?;
     // Statements see what is committed when they start, and lock the rows they find and no gaps: guards are rows, so that nothing else is needed.
     connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
     connection
@@ -70,6 +83,8 @@ async fn mysql_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Err
             "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION innodb_lock_wait_timeout = 2",
         )
         .await?;
+    // Whoever falls silent in the middle of a transaction, as a machine without power does, must not keep its locks for hours.
+    connection.execute(AssertSqlSafe(format!("SET SESSION wait_timeout = {}", IDLE.as_secs()))).await?;
     // A read that nobody waits for any more ends by itself. MariaDB does not know this one, and can do without.
     let _ = connection.execute("SET SESSION max_execution_time = 4000").await;
     Ok(())

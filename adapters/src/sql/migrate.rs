@@ -50,9 +50,13 @@ struct Applied {
     finished: bool,
 }
 
+const APPLIED: &str = "SELECT number, checksum, steps, finished FROM schema_migrations ORDER BY number";
+
 async fn applied(connection: &mut Connection<'_>) -> Result<Vec<Applied>> {
-    let sql = "SELECT number, checksum, steps, finished FROM schema_migrations ORDER BY number";
-    let rows = connection.fetch(sql, &[]).await.map_err(failure)?;
+    read_applied(&connection.fetch(APPLIED, &[]).await.map_err(failure)?)
+}
+
+fn read_applied(rows: &[super::seam::Row]) -> Result<Vec<Applied>> {
     let read = |row: &super::seam::Row| {
         row.read(|row| {
             Ok(Applied { number: row.int()?, checksum: row.array()?, steps: row.count()?, finished: row.flag()? })
@@ -160,6 +164,42 @@ fn statements(text: &'static str) -> impl Iterator<Item = &'static str> {
 fn is_done_already(error: &Error) -> bool {
     let number = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
     matches!(number.map(MySqlDatabaseError::number), Some(1050 | 1051 | 1060 | 1061 | 1091 | 1826))
+}
+
+/// What is said of a database that no program of ours was at yet.
+pub(super) fn not_there() -> Failure {
+    Failure::database("its schema is not there yet: run `private-chat migrate`, or start the server")
+}
+
+/// Returns when SQLite has this program's schema. Changes nothing.
+pub(super) async fn look_at_sqlite(connection: &mut Connection<'_>) -> Result<()> {
+    look(connection, |migration| migration.sqlite).await
+}
+
+/// Returns when MySQL has this program's schema. Changes nothing.
+pub(super) async fn look_at_mysql(connection: &mut Connection<'_>) -> Result<()> {
+    look(connection, |migration| migration.mysql).await
+}
+
+async fn look(connection: &mut Connection<'_>, text: fn(&Migration) -> &'static str) -> Result<()> {
+    let applied = match connection.fetch(APPLIED, &[]).await {
+        Err(error) if is_no_such_table(&error) => return Err(not_there()),
+        rows => read_applied(&rows.map_err(failure)?)?,
+    };
+    match missing(&applied, text)?.as_slice() {
+        [] => Ok(()),
+        _ => Err(Failure::database(
+            "its schema is older than this program: run `private-chat migrate`, or start the server",
+        )),
+    }
+}
+
+/// ER_NO_SUCH_TABLE; SQLite has no code of its own for it.
+fn is_no_such_table(error: &Error) -> bool {
+    error.as_database_error().is_some_and(|error| match error.try_downcast_ref::<MySqlDatabaseError>() {
+        Some(mysql) => mysql.number() == 1146,
+        None => error.message().starts_with("no such table"),
+    })
 }
 
 /// Counts the needed migration where it is applied: what tells that a database has this program's schema.

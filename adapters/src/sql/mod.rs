@@ -1,8 +1,8 @@
 //! Users, workspaces, chats and messages in SQLite or MySQL: one SQL text over two native drivers.
 //!
-//! A statement goes down through [`seam`], which is all that knows that there are two drivers; [`dialect`] has every difference in behaviour,
-//! and `migrations/` the two forms of the schema. Reads are in [`read`], with [`row`] making records of their rows; a unit of work is carried out
-//! by [`commit`], with [`statement`] writing its records, in a transaction of [`mysql`] or [`writer`].
+//! A statement goes down through `seam`, which is all that knows that there are two drivers; `dialect` has every difference in behaviour, and
+//! `migrations/` the two forms of the schema. Reads are in `read`, with `row` making records of their rows; a unit of work is carried out by
+//! `commit`, with `statement` writing its records, in a transaction of `mysql` or of `writer`, which is SQLite's.
 
 mod code;
 mod commit;
@@ -57,7 +57,7 @@ fn open_mysql(config: &Figment) -> std::result::Result<Arc<dyn Store>, OpenError
 }
 
 /// A whole database. Making one touches nothing: [`prepare`](UnitOfWork::prepare) opens it, and until that has succeeded every port answers
-/// `Unavailable`.
+/// `Unavailable`, but for [`ping`](UnitOfWork::ping), which looks for itself.
 pub struct SqlStore {
     target: Target,
     database: OnceLock<Database>,
@@ -84,7 +84,7 @@ impl SqlStore {
     /// The MySQL database of these settings, which is made where it is absent and the user may.
     #[must_use]
     pub fn mysql(settings: &MySqlSettings) -> Self {
-        Self::of(Target::MySql { options: Box::new(settings.options()), connections: settings.max_connections })
+        Self::of(Target::MySql { options: Box::new(settings.options()), connections: settings.max_connections.get() })
     }
 
     /// The MySQL database of a URL: `mysql://user:password@host:port/database`.
@@ -95,7 +95,7 @@ impl SqlStore {
         let options = MySqlConnectOptions::from_str(url).map_err(|error| OpenError::Other(error.into()))?;
         Ok(Self::of(Target::MySql {
             options: Box::new(options),
-            connections: MySqlSettings::default().max_connections,
+            connections: MySqlSettings::default().max_connections.get(),
         }))
     }
 
@@ -105,6 +105,30 @@ impl SqlStore {
 
     fn database(&self) -> Result<&Database> {
         self.database.get().ok_or_else(|| Failure::database("the database was not reached yet"))
+    }
+
+    /// Asks a database that was not prepared, and changes nothing there.
+    async fn look(&self) -> Result<()> {
+        let looking = async {
+            match &self.target {
+                Target::Sqlite(path) => {
+                    if !tokio::fs::try_exists(path).await.map_err(Failure::database)? {
+                        return Err(migrate::not_there());
+                    }
+                    let mut connection = dialect::sqlite_reader(path).connect().await.map_err(failure)?;
+                    migrate::look_at_sqlite(&mut Connection::from(&mut connection)).await
+                }
+                Target::MySql { options, .. } => match connect(options).await {
+                    Err(error) if is_unknown_database(&error) => Err(migrate::not_there()),
+                    connected => {
+                        let mut connection = connected.map_err(failure)?;
+                        migrate::look_at_mysql(&mut Connection::from(&mut connection)).await
+                    }
+                },
+            }
+        };
+        let late = |_| Err(Failure::database("the database did not answer in time"));
+        timeout(dialect::READ, looking).await.unwrap_or_else(late)
     }
 
     async fn transact<W: Work<Made: Sync>>(&self, work: W) -> Result<W::Made> {
@@ -125,7 +149,12 @@ impl Database {
     ) -> Result<Vec<T>> {
         let rows = match timeout(dialect::READ, self.rows(sql, args)).await {
             Ok(rows) => rows.map_err(failure)?,
-            Err(_) => return Err(Failure::database("the database did not answer in time")),
+            Err(_) => {
+                if let Self::MySql(pool) = self {
+                    Held::close_idle(pool);
+                }
+                return Err(Failure::database("the database did not answer in time"));
+            }
         };
         rows.iter().map(|row| row.read(read)).collect()
     }
@@ -188,8 +217,8 @@ impl UnitOfWork for SqlStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let current = self.database()?.first(migrate::IS_CURRENT, args![migrate::NEWEST], row::number).await?;
-        match current {
+        let Some(database) = self.database.get() else { return self.look().await };
+        match database.first(migrate::IS_CURRENT, args![migrate::NEWEST], row::number).await? {
             Some(1) => Ok(()),
             _ => Err(Failure::database("the database does not have the schema of this program")),
         }
@@ -198,7 +227,8 @@ impl UnitOfWork for SqlStore {
 
 async fn open_file(path: &Path) -> Result<Database> {
     if let Some(folder) = path.parent() {
-        tokio::fs::create_dir_all(folder).await.map_err(Failure::database)?;
+        // Everybody's messages lie in it: no other user of the machine is to look.
+        tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).await.map_err(Failure::database)?;
     }
     let until = Instant::now() + dialect::WAIT;
     let mut connection = loop {
@@ -232,7 +262,12 @@ async fn open_server(options: &MySqlConnectOptions, connections: u32) -> Result<
 }
 
 async fn connect(options: &MySqlConnectOptions) -> std::result::Result<MySqlConnection, sqlx::Error> {
-    timeout(dialect::WAIT, options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    let connecting = async {
+        let mut connection = options.connect().await?;
+        Connection::from(&mut connection).run(dialect::MYSQL_AUTOCOMMIT).await?;
+        Ok(connection)
+    };
+    timeout(dialect::WAIT, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// ER_BAD_DB_ERROR.

@@ -21,12 +21,13 @@ const RETRIES: u32 = 3;
     reason = "the task ends within a deadline, and a shutdown waits for whoever waits for it"
 )]
 pub(super) async fn transact<W: Work>(pool: MySqlPool, work: W) -> Result<W::Made> {
-    let task = tokio::spawn(async move { timeout(WRITE, retrying(&pool, &work)).await });
-    match task.await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(Failure::database("the transaction did not end in time")),
-        Err(ended) => Err(Failure::database(ended)),
-    }
+    let task = tokio::spawn(async move {
+        timeout(WRITE, retrying(&pool, &work)).await.unwrap_or_else(|_| {
+            Held::close_idle(&pool);
+            Err(Failure::database("the transaction did not end in time"))
+        })
+    });
+    task.await.unwrap_or_else(|ended| Err(Failure::database(ended)))
 }
 
 async fn retrying<W: Work>(pool: &MySqlPool, work: &W) -> Result<W::Made> {
@@ -55,19 +56,20 @@ fn pause(tries: u32) -> Duration {
 
 async fn attempt<W: Work>(pool: &MySqlPool, work: &W, test: bool) -> std::result::Result<W::Made, Refusal> {
     let mut held: Held<MySql> = if test { Held::alive(pool).await? } else { Held::any(pool).await? };
-    let outcome = {
-        let mut connection = held.connection();
-        connection.run("START TRANSACTION").await?;
-        match work.perform(&mut connection).await {
-            Ok(made) => match connection.run("COMMIT").await {
-                Ok(()) => Ok(made),
-                // Whether it was committed is not known: this is no attempt that may be repeated.
-                Err(error) if fault(&error) == Fault::Dead => Err(Refusal::Final(Failure::database(error))),
-                Err(error) => Err(Refusal::Sql(error)),
-            },
-            Err(refusal) => connection.run("ROLLBACK").await.map_err(Refusal::Sql).and(Err(refusal)),
-        }
-    };
+    let mut connection = held.connection();
+    connection.run("START TRANSACTION").await?;
+    let outcome = work.perform(&mut connection).await;
+    // Where the transaction does not end as it was told to, the connection is dropped with it: the next one to begin there would commit it.
+    match &outcome {
+        Ok(_) => match connection.run("COMMIT").await {
+            Ok(()) => {}
+            // Whether it was committed is not known: this is no attempt that may be repeated.
+            Err(error) if fault(&error) == Fault::Dead => return Err(Refusal::Final(Failure::database(error))),
+            Err(error) => return Err(Refusal::Sql(error)),
+        },
+        Err(Refusal::Sql(error)) if fault(error) == Fault::Dead => return outcome,
+        Err(_) => connection.run("ROLLBACK").await?,
+    }
     held.give_back();
     outcome
 }

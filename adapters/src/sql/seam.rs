@@ -326,6 +326,13 @@ impl<D: Database> Held<D> {
         Connection::from(&mut *self.connection)
     }
 
+    /// Closes the idle connections. One that was silent for too long makes all of them suspect, and each would cost somebody the same wait.
+    pub(super) fn close_idle(pool: &Pool<D>) {
+        while let Some(connection) = pool.try_acquire() {
+            drop(Self { connection });
+        }
+    }
+
     /// Gives the connection back: nothing is under way on it.
     #[expect(
         clippy::disallowed_methods,

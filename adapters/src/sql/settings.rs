@@ -1,5 +1,6 @@
 //! The sections `database.sqlite` and `database.mysql` of the configuration.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use figment::Figment;
@@ -54,7 +55,7 @@ pub struct MySqlSettings {
     /// The database.
     pub database: String,
     /// The most connections that this process opens.
-    pub max_connections: u32,
+    pub max_connections: NonZeroU32,
     /// Whether the connection is encrypted.
     pub tls: Tls,
 }
@@ -80,7 +81,7 @@ impl Default for MySqlSettings {
             user: "chat_user".into(),
             password: Secret::new(EXAMPLE_PASSWORD),
             database: "chat_db".into(),
-            max_connections: 32,
+            max_connections: NonZeroU32::MIN.saturating_add(31),
             tls: Tls::default(),
         }
     }

@@ -1,17 +1,19 @@
 //! SQLite has one writer, and a commit costs a sync of the disk. So one task writes for all, and units that wait together go into one
 //! transaction, a savepoint each: one sync for all of them, and a unit that conflicts takes back its own part only.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use private_chat_core::error::{Backend, Failure};
 use private_chat_core::port::Result;
 use sqlx::{ConnectOptions as _, Error, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::commit::{Refusal, Work};
-use super::dialect::{self, Fault, fault};
+use super::dialect::{self, Fault, failure, fault};
 use super::seam::Connection;
 
 /// The most units that wait.
@@ -41,7 +43,11 @@ impl Queue {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Pending { work, made: None, answer });
         match self.0.try_send(Waiting { job, until: Instant::now() + dialect::WAIT }) {
-            Ok(()) => answered.await.unwrap_or_else(|_| Err(ended())),
+            Ok(()) => match timeout(dialect::WRITE, answered).await {
+                Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
+                // The disk hangs.
+                Err(_) => Err(Failure::database("the transaction did not end in time")),
+            },
             Err(mpsc::error::TrySendError::Full(_)) => Err(Failure::Busy { backend: Backend::Database }),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),
         }
@@ -153,9 +159,16 @@ async fn perform(
         if !alone {
             connection.run("SAVEPOINT unit").await?;
         }
-        let (outcome, end) = match job.perform(connection).await {
+        // A unit that panics is a fault of ours, and no reason for the others, and those to come, not to be written.
+        let performed = AssertUnwindSafe(job.perform(connection)).catch_unwind().await;
+        let (outcome, end) = match performed.unwrap_or_else(|_| Err(Failure::corrupt("a unit of work panicked").into()))
+        {
             Ok(()) => (Ok(()), "RELEASE unit"),
             Err(Refusal::Final(failure)) => (Err(failure), "ROLLBACK TO unit; RELEASE unit"),
+            // It would not make more sense alone. If the fault is the file's, the statement to take it back fails too.
+            Err(Refusal::Sql(error)) if fault(&error) == Fault::Nonsense => {
+                (Err(failure(error)), "ROLLBACK TO unit; RELEASE unit")
+            }
             Err(Refusal::Sql(error)) => return Err(error),
         };
         if !alone {

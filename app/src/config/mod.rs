@@ -405,6 +405,9 @@ pub struct Web {
 /// The provider that serves when none is configured.
 pub const FALLBACK_PROVIDER: &str = "echo";
 
+/// The most that a reply may be allowed to hold. Each of its two texts must fit a `MEDIUMTEXT` of MySQL, and one packet of its protocol.
+const MOST_REPLY_BYTES: usize = 8 << 20;
+
 impl Config {
     /// Gathers and checks the settings of this file and of the process's environment.
     ///
@@ -494,6 +497,12 @@ impl Config {
         let wrong = |key: &str, rule: &str| Err(self.wrong(key, rule));
         if self.events.backend == EventsBackend::Redis && self.events.redis.url.is_none() {
             return wrong("events.backend", "needs `events.redis.url`, such as \"redis://cache:6379/0\"");
+        }
+        if self.inference.max_reply_bytes > MOST_REPLY_BYTES {
+            return wrong(
+                "inference.max_reply_bytes",
+                "must be at most 8388608: a larger reply would not fit every database",
+            );
         }
         if self.given("security.jwt_public_key_path").is_some() && self.given("security.jwt_private_key_path").is_none()
         {

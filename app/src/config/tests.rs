@@ -222,6 +222,8 @@ fn settings_that_contradict_each_other_are_refused() {
     };
     said("[events]\nbackend = 'redis'", &[], &["c.toml", "events.redis.url"]);
     load("[events]\nbackend = 'redis'\nredis.url = 'redis://cache'", &[]).unwrap();
+    said("[inference]\nmax_reply_bytes = 8388609", &[], &["inference.max_reply_bytes", "8388608"]);
+    load("[inference]\nmax_reply_bytes = 8388608", &[]).unwrap();
     said("", &[("JWT_PUBLIC_KEY_PATH", "p.pem")], &["JWT_PUBLIC_KEY_PATH", "JWT_PRIVATE_KEY_PATH"]);
     load("", &[("JWT_PUBLIC_KEY_PATH", "p.pem"), ("JWT_PRIVATE_KEY_PATH", "s.pem")]).unwrap();
     load("", &[("JWT_PRIVATE_KEY_PATH", "s.pem")]).unwrap();

@@ -11,7 +11,8 @@ use super::edge::fault::{Failed, Fault};
 use super::edge::guard::By;
 use super::edge::json::{Json, NoContent};
 use super::problem::{
-    BUSY, CONFLICT, INVALID_CREDENTIALS, INVALID_REFRESH_TOKEN, REFRESH_TOKEN_REUSED, SETUP_COMPLETED, UNAVAILABLE,
+    BUSY, CONFLICT, INVALID_CREDENTIALS, INVALID_REFRESH_TOKEN, INVALID_SETUP_TOKEN, REFRESH_TOKEN_REUSED,
+    SETUP_COMPLETED, UNAVAILABLE,
 };
 use super::view::UserView;
 use super::{State, Tag};
@@ -26,7 +27,6 @@ pub struct AuthApi(pub State);
 #[oai(deny_unknown_fields)]
 struct SetupRequest {
     /// Their address.
-    #[oai(validator(max_length = 1024))]
     email: String,
     /// Their name: 1 to 100 characters.
     name: String,
@@ -156,7 +156,7 @@ struct JwkView {
     e: String,
 }
 
-fails!(SetupFails: SETUP_COMPLETED, INVALID_CREDENTIALS, BUSY, UNAVAILABLE);
+fails!(SetupFails: SETUP_COMPLETED, INVALID_SETUP_TOKEN, BUSY, UNAVAILABLE);
 fails!(LoginFails: INVALID_CREDENTIALS, BUSY, UNAVAILABLE);
 fails!(RefreshFails: INVALID_REFRESH_TOKEN, REFRESH_TOKEN_REUSED, CONFLICT, UNAVAILABLE);
 fails!(LogoutFails: CONFLICT);

@@ -37,6 +37,20 @@ impl Guard for CallerEvenIfUnsettled {
     }
 }
 
+/// An administrator.
+#[derive(Clone, Debug)]
+pub struct Admin(pub Actor);
+
+impl Guard for Admin {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        let Caller(actor) = Caller::admit(state, asked).await?;
+        actor.require_admin()?;
+        Ok(Self(actor))
+    }
+}
+
 /// A right, as a type.
 pub trait Holds: std::marker::Send + Sync + 'static {
     /// The right.
@@ -80,6 +94,20 @@ impl<R: Holds> Guard for InChat<R> {
         let member = member::<R>(state, asked).await?;
         let chat = asked.id("chat_id", Kind::Chat)?;
         Ok(Self(state.cases.chats.open(member, chat).await?, PhantomData))
+    }
+}
+
+/// A member in the chat in the path who may change its settings: they made it, or they run the workspace.
+#[derive(Clone, Debug)]
+pub struct InCharge(pub chats::InChat);
+
+impl Guard for InCharge {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        let InChat(chat, _) = InChat::<EditChat>::admit(state, asked).await?;
+        chat.require_charge()?;
+        Ok(Self(chat))
     }
 }
 

@@ -10,16 +10,15 @@ use private_chat_core::usecase::chats::{NewChat, NewMessage, Opened};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::caller::{CreateChat, EditChat, In, InChat, ReadChats, Send, StopReply};
+use super::caller::{CreateChat, In, InCharge, InChat, ReadChats, Send, StopReply};
 use super::edge::events::{EventStream, OrEvents, WantsEvents};
 use super::edge::fault::Failed;
 use super::edge::guard::{By, Id, Query};
 use super::edge::json::Json;
-use super::edge::time::Time;
-use super::feed::{self, EventView};
+use super::feed::{self, EventView, FeedFails};
 use super::page::{self, Cursor, Limit, Page};
-use super::problem::{CONFLICT, CURSOR_EXPIRED, NOT_RUNNING};
-use super::view::{AuthorView, ChatView, MessageView, VisibilityView};
+use super::problem::{CONFLICT, NOT_RUNNING};
+use super::view::{ChatView, MessageView, VisibilityView};
 use super::{State, Tag};
 use crate::fails;
 
@@ -91,7 +90,7 @@ struct ParametersRequest {
     /// How many tokens the answer may have.
     #[oai(validator(minimum(value = "1"), maximum(value = "1000000")))]
     max_tokens: Option<u32>,
-    /// Texts that end the answer.
+    /// Texts that end the answer: up to four, each of 1 to 500 characters.
     #[oai(validator(max_items = 4))]
     stop: Option<Vec<String>>,
     /// For repeatable answers, where the provider can.
@@ -147,30 +146,10 @@ struct ExchangeView {
 #[derive(Debug, Serialize, Object)]
 #[oai(rename = "ChatWithMessages")]
 struct OpenedView {
-    /// Which chat.
-    id: Uuid,
-    /// Where it belongs.
-    workspace_id: Uuid,
-    /// What people call it.
-    title: Option<String>,
-    /// Who may see it.
-    visibility: VisibilityView,
-    /// The model that answers where a message names none.
-    model: Option<String>,
-    /// What the model is told first, in place of the workspace's.
-    system_prompt: Option<String>,
-    /// Whether it was put away.
-    archived: bool,
-    /// Who made it; null once their account is gone.
-    created_by: Option<AuthorView>,
-    /// How many messages it has.
-    message_count: u64,
-    /// When its last message was stored.
-    last_message_at: Option<Time>,
-    /// When it was made.
-    created_at: Time,
-    /// When its settings were last changed.
-    updated_at: Time,
+    /// The chat.
+    #[serde(flatten)]
+    #[oai(flatten)]
+    chat: ChatView,
     /// Its newest messages, oldest first.
     messages: Vec<MessageView>,
     /// The `cursor` for older ones, with `GET …/messages`; null where these are all.
@@ -179,20 +158,8 @@ struct OpenedView {
 
 impl From<Opened> for OpenedView {
     fn from(Opened { chat, messages, older }: Opened) -> Self {
-        let chat = ChatView::from(chat);
         Self {
-            id: chat.id,
-            workspace_id: chat.workspace_id,
-            title: chat.title,
-            visibility: chat.visibility,
-            model: chat.model,
-            system_prompt: chat.system_prompt,
-            archived: chat.archived,
-            created_by: chat.created_by,
-            message_count: chat.message_count,
-            last_message_at: chat.last_message_at,
-            created_at: chat.created_at,
-            updated_at: chat.updated_at,
+            chat: chat.into(),
             messages: messages.into_iter().map(Into::into).collect(),
             messages_cursor: older.map(|older| older.encode()),
         }
@@ -202,7 +169,6 @@ impl From<Opened> for OpenedView {
 fails!(UpdateChatFails: CONFLICT);
 fails!(StopFails: NOT_RUNNING, CONFLICT);
 fails!(SendFails: CONFLICT);
-fails!(FeedFails: CURSOR_EXPIRED);
 
 #[OpenApi(prefix_path = "/workspaces/:workspace_id", tag = "Tag::Chats")]
 impl ChatsApi {
@@ -248,7 +214,7 @@ impl ChatsApi {
     #[oai(path = "/chat/:chat_id", method = "patch", operation_id = "update_chat")]
     async fn update(
         &self,
-        by: By<InChat<EditChat>>,
+        by: By<InCharge>,
         input: Json<UpdateChatRequest>,
     ) -> Result<Json<ChatView>, Failed<UpdateChatFails>> {
         Ok(Json(self.0.cases.chats.rename(&by.0.0, input.0.title).await?.into()))

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::edge::events::{EventStream, frame};
+use super::problem::CURSOR_EXPIRED;
 use super::view::{ChatView, MessageView};
+use crate::fails;
 
 /// One event of a feed. Its SSE `event:` is the same as its `type`, its `id:` the cursor to come back with.
 #[derive(Debug, Serialize, Union)]
@@ -172,6 +174,11 @@ impl From<&LiveEvent> for EventView {
         }
     }
 }
+
+fails!(
+    /// What whoever wants to follow a feed may be answered.
+    FeedFails: CURSOR_EXPIRED
+);
 
 /// A frame as it goes over the wire. The event itself is rendered once for all who watch; only the cursor is each watcher's own.
 fn wire(next: &Frame) -> Bytes {

@@ -34,6 +34,9 @@ problems! {
     /// Email and password do not belong together.
     INVALID_CREDENTIALS = "invalid_credentials", UNAUTHORIZED, "Wrong credentials",
         "There is no active account with this email and password.";
+    /// The setup token is not the configured one.
+    INVALID_SETUP_TOKEN = "invalid_setup_token", UNAUTHORIZED, "Invalid setup token",
+        "Send the setup token that whoever runs the server has configured as `setup_token`.";
     /// The refresh token is none.
     INVALID_REFRESH_TOKEN = "invalid_refresh_token", UNAUTHORIZED, "Invalid refresh token",
         "The refresh token is unknown, spent or expired. Sign in again.";
@@ -75,15 +78,17 @@ problems! {
         "The server is shutting down and begins nothing new. Try again in a moment.";
 }
 
+/// For what comes back by itself, nobody knows when.
+pub(super) const SOON: Duration = Duration::from_secs(2);
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        /// For what comes back by itself, nobody knows when.
-        const SOON: Duration = Duration::from_secs(2);
         match error {
             Error::Invalid(violations) => Self::invalid(violations),
             Error::Unauthenticated(why) => Self::new(match why {
                 Unauthenticated::Token => &UNAUTHENTICATED,
                 Unauthenticated::Credentials => &INVALID_CREDENTIALS,
+                Unauthenticated::SetupToken => &INVALID_SETUP_TOKEN,
                 Unauthenticated::RefreshToken => &INVALID_REFRESH_TOKEN,
                 Unauthenticated::RefreshTokenReused => &REFRESH_TOKEN_REUSED,
             }),

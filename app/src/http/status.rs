@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::edge::fault::{Failed, Fault};
 use super::edge::json::Json;
-use super::problem::{SHUTTING_DOWN, UNAVAILABLE};
+use super::problem::{SHUTTING_DOWN, SOON, UNAVAILABLE};
 use super::{State, Tag};
 use crate::fails;
 
@@ -53,8 +53,9 @@ impl Readiness {
             Ok(()) => Ok(Json(Health { status: Alive::Ok })),
             Err(NotReady::Database) => Err(Fault::new(&UNAVAILABLE)
                 .saying("The database does not answer, or does not have the schema of this version yet.")
+                .retry_after(SOON)
                 .into()),
-            Err(NotReady::Draining) => Err(Fault::new(&SHUTTING_DOWN).into()),
+            Err(NotReady::Draining) => Err(Fault::new(&SHUTTING_DOWN).retry_after(SOON).into()),
         }
     }
 }

@@ -5,7 +5,7 @@ use private_chat_core::model::user::GlobalRole;
 use private_chat_core::usecase::users::NewUser;
 use serde::Deserialize;
 
-use super::caller::Caller;
+use super::caller::Admin;
 use super::edge::fault::Failed;
 use super::edge::guard::By;
 use super::edge::json::Json;
@@ -44,7 +44,7 @@ impl UsersApi {
     #[oai(path = "/", method = "post", operation_id = "create_user")]
     async fn create(
         &self,
-        by: By<Caller>,
+        by: By<Admin>,
         input: Json<CreateUserRequest>,
     ) -> Result<Json<UserView, 201>, Failed<CreateUserFails>> {
         let CreateUserRequest { email, name, password, role, must_change_password } = input.0;

@@ -106,7 +106,7 @@ impl From<Author> for AuthorView {
 }
 
 /// A role in a workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Enum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Enum)]
 #[serde(rename_all = "UPPERCASE")]
 #[oai(rename_all = "UPPERCASE", rename = "WorkspaceRole")]
 pub enum RoleView {
@@ -250,7 +250,7 @@ impl From<Chat> for ChatView {
 }
 
 /// Who speaks in a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Enum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Enum)]
 #[serde(rename_all = "lowercase")]
 #[oai(rename_all = "lowercase", rename = "MessageRole")]
 pub enum SpeakerView {
@@ -263,7 +263,7 @@ pub enum SpeakerView {
 }
 
 /// How far a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Enum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Enum)]
 #[serde(rename_all = "lowercase")]
 #[oai(rename_all = "lowercase", rename = "MessageStatus")]
 pub enum StatusView {
@@ -313,7 +313,7 @@ pub struct ReplyErrorView {
 }
 
 /// How a file went into the prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Enum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Enum)]
 #[serde(rename_all = "snake_case")]
 #[oai(rename_all = "snake_case", rename = "AttachmentUse")]
 pub enum AttachmentUseView {

@@ -12,9 +12,9 @@ use super::edge::events::EventStream;
 use super::edge::fault::Failed;
 use super::edge::guard::{By, Query};
 use super::edge::json::Json;
-use super::feed::{self, EventView};
+use super::feed::{self, EventView, FeedFails};
 use super::page::{self, Cursor, Limit, Page};
-use super::problem::{CONFLICT, CURSOR_EXPIRED, TOO_MANY_WORKSPACES};
+use super::problem::{CONFLICT, TOO_MANY_WORKSPACES};
 use super::view::{WorkspaceView, patch};
 use super::{State, Tag};
 use crate::fails;
@@ -58,7 +58,6 @@ struct UpdateWorkspaceRequest {
 
 fails!(CreateWorkspaceFails: TOO_MANY_WORKSPACES);
 fails!(UpdateWorkspaceFails: CONFLICT);
-fails!(FeedFails: CURSOR_EXPIRED);
 
 #[OpenApi(prefix_path = "/workspaces/", tag = "Tag::Workspaces")]
 impl WorkspacesApi {

@@ -271,7 +271,7 @@ pub struct Parameters {
     pub top_p: Option<f64>,
     /// At most so many tokens.
     pub max_tokens: Option<u32>,
-    /// Up to four texts that end the answer.
+    /// Texts that end the answer, taken by [`stop`].
     pub stop: Vec<String>,
     /// For repeatable answers, where the provider can.
     pub seed: Option<i64>,
@@ -326,6 +326,22 @@ pub fn content(content: String) -> Result<String, Violation> {
     text::bounded_bytes("content", content, 64 << 10)
 }
 
+/// Takes the texts that end an answer: up to four, each of 1 to 500 characters.
+///
+/// # Errors
+/// A violation of `parameters.stop`.
+pub fn stop(texts: Vec<String>) -> Result<Vec<String>, Violation> {
+    if texts.len() > 4 {
+        return Err(Violation::new("parameters.stop", "must have at most 4 items"));
+    }
+    for (index, text) in texts.iter().enumerate() {
+        if text.is_empty() || text.chars().count() > 500 {
+            return Err(Violation::new(format!("parameters.stop[{index}]"), "must have 1 to 500 characters"));
+        }
+    }
+    Ok(texts)
+}
+
 /// Takes a model's id: up to 128 of `A-Z a-z 0-9 . _ : / -`.
 ///
 /// # Errors
@@ -336,4 +352,20 @@ pub fn model_id(field: &str, id: String) -> Result<String, Violation> {
         return Err(Violation::new(field, "must be a model's id as GET /models lists it"));
     }
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // R65
+    #[test]
+    fn what_ends_an_answer_is_few_and_short() {
+        let texts = |texts: &[&str]| stop(texts.iter().map(ToString::to_string).collect());
+        assert!(texts(&[]).is_ok() && texts(&["\n", " ", "é", &"é".repeat(500)]).is_ok());
+        assert_eq!(texts(&["a"; 5]).unwrap_err().field, "parameters.stop");
+        for bad in ["", &"x".repeat(501)] {
+            assert_eq!(texts(&["a", bad]).unwrap_err().field, "parameters.stop[1]");
+        }
+    }
 }

@@ -203,10 +203,11 @@ pub trait UnitOfWork: Send + Sync {
     /// `Unavailable` when the database is away; `Corrupt` when its schema is newer than this program, or was tampered with.
     async fn prepare(&self) -> Result<()>;
 
-    /// Returns when the database answers and has the schema that this program needs.
+    /// Returns when the database answers and has the schema that this program needs. Changes nothing, also where [`prepare`](Self::prepare) was
+    /// never called.
     ///
     /// # Errors
-    /// `Unavailable` when it does not.
+    /// `Unavailable` when it does not; `Corrupt` when its schema is found to be newer than this program, or tampered with.
     async fn ping(&self) -> Result<()>;
 }
 

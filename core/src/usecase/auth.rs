@@ -100,8 +100,8 @@ impl Auth {
     /// Makes the first administrator, once.
     ///
     /// # Errors
-    /// `Conflict(SetupCompleted)` ever after, also for all but one of those who try at once; `Invalid`; `Unauthenticated` without the setup
-    /// token, where one is configured.
+    /// `Conflict(SetupCompleted)` ever after, also for all but one of those who try at once; `Invalid`; `Unauthenticated(SetupToken)` without
+    /// it, where one is configured.
     pub async fn setup(&self, setup: Setup, device: Device) -> Result<SignedIn, Error> {
         if self.ports.users.installation().await?.is_some() {
             return Err(Error::Conflict(Obstacle::SetupCompleted));
@@ -109,7 +109,7 @@ impl Auth {
         if let Some(expected) = &self.settings.setup_token {
             let hash = |text: &str| self.settings.key.mac("setup-token", &[text.as_bytes()]);
             if hash(expected.expose()) != hash(setup.setup_token.as_deref().unwrap_or_default()) {
-                return Err(Error::Unauthenticated(Unauthenticated::Credentials));
+                return Err(Error::Unauthenticated(Unauthenticated::SetupToken));
             }
         }
         let NewAccount { email, name, password } = NewAccount::check(&setup.email, setup.name, setup.password)?;
@@ -164,14 +164,12 @@ impl Auth {
         let (session, refresh) = self.open(&user, device, now);
         let tokens = self.tokens(&user, &session, refresh, now)?;
         self.ports.work.commit(Changes::new().insert(session)).await?;
-        if verdict == Verdict::RightButWeak {
-            let stronger = self.ports.passwords.hash(password).await?;
+        if verdict == Verdict::RightButWeak
+            && let Ok(stronger) = self.ports.passwords.hash(password).await
+        {
             let strengthened = User { password: stronger, ..user.clone() };
-            match self.ports.work.commit(Changes::new().update(strengthened)).await {
-                // Somebody changed the account meanwhile: the next login does it.
-                Err(failure) if failure.conflict().is_some() => {}
-                other => drop(other?),
-            }
+            // They are signed in by now. If this fails, the next login does it.
+            let _ = self.ports.work.commit(Changes::new().update(strengthened)).await;
         }
         Ok(SignedIn { user, tokens })
     }
@@ -242,6 +240,10 @@ impl Auth {
         let hash = self.ports.passwords.hash(new).await?;
         deciding_again(|| async {
             let (session, user) = self.ports.sessions.session(actor.session).await?.ok_or_else(unknown)?;
+            if !stands(&session, &user, actor.user.id, self.ports.clock.now()) {
+                // Ended meanwhile: it must not come back to life with the new epoch.
+                return Err(Stale::Ended(unknown()));
+            }
             if user.password != old {
                 // What was proved above is no longer the current password.
                 return Err(Stale::Ended(wrong()));

@@ -44,10 +44,17 @@ impl InChat {
         self.member.actor()
     }
 
-    /// Whether the actor made the chat, or runs the workspace.
-    fn is_in_charge(&self) -> bool {
+    /// Lets those through who made the chat or run the workspace, and nobody else.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn require_charge(&self) -> Result<(), Error> {
         let creator = self.chat.created_by.as_ref().map(|creator| creator.id);
-        creator == Some(self.actor().user().id) || self.member.role() == Role::Owner
+        if creator == Some(self.actor().user().id) || self.member.role() == Role::Owner {
+            Ok(())
+        } else {
+            Err(Error::Forbidden(Forbidden::Role))
+        }
     }
 }
 
@@ -196,9 +203,7 @@ impl Chats {
     /// # Errors
     /// `Forbidden` unless the actor made the chat or is an OWNER; `Invalid`.
     pub async fn rename(&self, at: &InChat, title: String) -> Result<Chat, Error> {
-        if !at.is_in_charge() {
-            return Err(Error::Forbidden(Forbidden::Role));
-        }
+        at.require_charge()?;
         let title = chat::title(title)?;
         let (number, chat) = deciding_again(|| async {
             let stored = self.ports.chats.chat(at.chat.workspace, at.chat.id).await?;
@@ -219,8 +224,12 @@ impl Chats {
     /// # Errors
     /// `Invalid`; `NotFound(Message)` for a parent that is none of the chat; `ShuttingDown`.
     pub async fn send(&self, at: &InChat, new: NewMessage, watched: bool) -> Result<Sent, Error> {
-        self.replies.may_begin()?;
-        let content = chat::content(new.content)?;
+        let beginning = self.replies.may_begin()?;
+        let mut checks = Checks::new();
+        let content = checks.take(chat::content(new.content));
+        let stop = checks.take(chat::stop(new.parameters.stop));
+        let (content, stop) = checks.done(content.zip(stop))?;
+        let parameters = Parameters { stop, ..new.parameters };
         if let Some(parent) = new.parent
             && self.ports.chats.message(at.chat.id, parent).await?.is_none()
         {
@@ -266,13 +275,14 @@ impl Chats {
         let (replies, ports) = (self.replies.clone(), self.ports.clone());
         // From the commit to the start of the reply nothing may come in between, least of all a client that hangs up.
         let begun = uncancelled(&self.ports.tasks, async move {
+            let _beginning = beginning;
             as_member(&ports, &member, Right::Send, |changes| {
                 let job = Job {
                     message: message.clone(),
                     reply: reply.clone(),
                     choice: choice.clone(),
                     system_prompt: system_prompt.clone(),
-                    parameters: new.parameters.clone(),
+                    parameters: parameters.clone(),
                     audience,
                     actor: actor.clone(),
                 };
@@ -295,8 +305,8 @@ impl Chats {
             return Err(Error::Conflict(Obstacle::NotRunning));
         }
         let running = self.ports.replies.running(id).await?.ok_or(Error::Conflict(Obstacle::NotRunning))?;
-        if running.asked_by != at.actor().user().id && !at.is_in_charge() {
-            return Err(Error::Forbidden(Forbidden::Role));
+        if running.asked_by != at.actor().user().id {
+            at.require_charge()?;
         }
         self.replies.stop(running).await?;
         self.ports.chats.message(at.chat.id, id).await?.ok_or_else(gone)

@@ -1,6 +1,6 @@
 //! The live path's last stretch: from what happens in a workspace to everybody who watches it.
 //!
-//! Each workspace that somebody watches, or in which a reply runs here, has a [`Room`]. The room holds the text so far of every running reply and
+//! Each workspace that somebody watches, or in which a reply runs here, has a `Room`. The room holds the text so far of every running reply and
 //! hands new text on at once. Durable events come in the order of their numbers: those of this process right after their commit, those of others
 //! from the log, which one *tail* a room reads while somebody watches. A jump in the numbers means: read the log. So nothing depends on a message
 //! bus, and several processes on one database act as one.
@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use event_listener::Event as Signal;
 use futures_channel::mpsc;
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 use futures_util::{StreamExt as _, pin_mut};
 
 use super::auth::{Actor, stands};
@@ -231,6 +231,10 @@ impl RoomState {
         let mut next = Some((number, delivery));
         while let Some((number, delivery)) = next {
             self.last = Some(number);
+            if let Some(LiveEvent::MessageEnded(message)) = delivery.event() {
+                // The end of a reply that runs elsewhere comes before the last of its text was looked at.
+                self.follow(message);
+            }
             hand_out(&mut self.seats, &delivery);
             match delivery.event() {
                 Some(LiveEvent::MessageCreated(message)) => {
@@ -246,6 +250,19 @@ impl RoomState {
                 _ => {}
             }
             next = self.early.remove(&(number + 1)).map(|delivery| (number + 1, delivery));
+        }
+    }
+
+    /// Grows a reply that runs elsewhere to what is stored of it.
+    fn follow(&mut self, stored: &Message) {
+        for (part, text) in
+            [(Part::Reasoning, stored.reasoning.as_deref().unwrap_or_default()), (Part::Content, &stored.content)]
+        {
+            let Some(growing) = self.growing.get_mut(&stored.id).filter(|growing| !growing.local) else { return };
+            let known = growing.part(part).text.len();
+            if let Some(added) = text.get(known..).filter(|added| !added.is_empty()) {
+                self.grow(stored.id, part, added);
+            }
         }
     }
 
@@ -538,7 +555,7 @@ impl Live {
         loop {
             {
                 let mut state = room.lock();
-                // Under the lock that `close` takes the seats with: nobody sits down after it.
+                // Looked at under the lock under which `close` takes all seats: nobody sits down behind its back.
                 if self.closed.load(Ordering::Acquire) {
                     return Err(Error::ShuttingDown);
                 }
@@ -604,7 +621,7 @@ impl Live {
     /// Reads what other processes did in a workspace, for as long as somebody watches it.
     async fn tail(self: &Arc<Self>, room: &Arc<Room>) {
         loop {
-            // Before the log is read: what is published meanwhile may have come too late for this turn.
+            // Heard from here on, so that nothing that comes up during the turn waits for the next one.
             let woken = room.wake.listen();
             let (last, busy) = {
                 let mut state = room.lock();
@@ -612,7 +629,7 @@ impl Live {
                     state.last = None;
                     state.early.clear();
                     state.growing.retain(|_, growing| growing.local);
-                    break;
+                    return;
                 };
                 (last, state.growing.values().any(|growing| !growing.local))
             };
@@ -621,12 +638,10 @@ impl Live {
                 Ok(()) => room.lock().growing.values().any(|growing| !growing.local),
                 Err(_) => false,
             };
-            let sleep = self.ports.clock.sleep(if busy { BUSY_TAIL } else { IDLE_TAIL });
+            let pause = self.ports.clock.sleep(if busy { BUSY_TAIL } else { IDLE_TAIL });
             pin_mut!(woken);
-            pin_mut!(sleep);
-            match select(woken, sleep).await {
-                Either::Left(_) | Either::Right(_) => {}
-            }
+            pin_mut!(pause);
+            select(woken, pause).await;
         }
     }
 
@@ -680,18 +695,7 @@ impl Live {
         }
         let mut state = room.lock();
         for (_, message) in texts {
-            for (part, text) in
-                [(Part::Reasoning, message.reasoning.unwrap_or_default()), (Part::Content, message.content)]
-            {
-                let Some(growing) = state.growing.get_mut(&message.id).filter(|growing| !growing.local) else {
-                    continue;
-                };
-                let known = growing.part(part).text.len();
-                if let Some(added) = text.get(known..).filter(|added| !added.is_empty()) {
-                    let added = added.to_owned();
-                    state.grow(message.id, part, &added);
-                }
-            }
+            state.follow(&message);
         }
         Ok(())
     }

@@ -70,8 +70,10 @@ impl Models {
         let mut models = Vec::new();
         for (name, provider) in self.ports.inference.iter() {
             let names = self.names(name, provider, FRESH).await.unwrap_or_default();
-            models.extend(names.into_iter().map(|model| Model {
-                id: format!("{name}/{model}"),
+            // A name that no message could give as its `model` is no offer.
+            let ids = names.into_iter().filter_map(|model| chat::model_id("model", format!("{name}/{model}")).ok());
+            models.extend(ids.map(|id| Model {
+                id,
                 provider: name.clone(),
                 context_length: provider.context_length,
                 vision: provider.vision,

@@ -1,11 +1,13 @@
 //! What a model is told: the system prompt, and the branch from the root to the message, cut from the oldest side to fit.
 
+use std::collections::HashSet;
+
 use crate::error::Failure;
+use crate::id::UserId;
 use crate::model::chat::{Message, MessageStatus, Speaker};
 use crate::page::{Limit, PageRequest};
-use crate::port::Ports;
 use crate::port::inference::PromptMessage;
-use crate::port::store::Order;
+use crate::port::store::{ChatRepository, Order};
 
 /// How many tokens a model is taken to have where nothing says it.
 const ASSUMED_CONTEXT: u32 = 32_768;
@@ -21,23 +23,29 @@ fn budget(context_length: Option<u32>, max_tokens: Option<u32>) -> usize {
     usize::try_from(context - answer).unwrap_or(usize::MAX).saturating_mul(BYTES_A_TOKEN)
 }
 
+/// What a message takes of the budget. In a branch of one person nobody is named; of another's message the name counts, too.
+fn size(message: &Message, last: &Message) -> usize {
+    let name = message.author.as_ref().filter(|author| Some(*author) != last.author.as_ref());
+    message.content.len() + name.map_or(0, |author| author.name.len()) + ENVELOPE
+}
+
 /// Gathers the prompt that ends with `last`, a person's message.
 ///
 /// It walks from the end towards the root and reads no more of a long chat than fits. The last message goes in whatever its length.
 pub(super) async fn gather(
-    ports: &Ports,
+    chats: &dyn ChatRepository,
     last: &Message,
     system_prompt: Option<&str>,
     (context_length, max_tokens): (Option<u32>, Option<u32>),
 ) -> Result<Vec<PromptMessage>, Failure> {
     let mut left = budget(context_length, max_tokens).saturating_sub(system_prompt.map_or(0, str::len));
-    left = left.saturating_sub(last.content.len() + ENVELOPE);
-    let mut newest_first = vec![PromptMessage { speaker: last.speaker, content: last.content.clone() }];
+    left = left.saturating_sub(size(last, last));
+    let mut newest_first = vec![last.clone()];
     let mut wanted = last.parent;
     let mut page = PageRequest { after: Some(last.seq), limit: Limit::new(20).unwrap_or_default() };
-    'gathering: while wanted.is_some() {
+    'gathering: while let Some(parent) = wanted {
         // A parent always has a lower number than its children, so that going down the numbers passes the whole branch.
-        let messages = ports.chats.messages(last.chat, Order::Descending, page).await?;
+        let messages = chats.messages(last.chat, Order::Descending, page).await?;
         for message in messages.items {
             if wanted != Some(message.id) {
                 continue;
@@ -46,27 +54,120 @@ pub(super) async fn gather(
             if !worth_telling(&message) {
                 continue;
             }
-            let size = message.content.len() + ENVELOPE;
+            let size = size(&message, last);
             if size > left {
                 break 'gathering;
             }
             left -= size;
-            newest_first.push(PromptMessage { speaker: message.speaker, content: message.content });
+            newest_first.push(message);
         }
-        match messages.next {
+        let mut next = messages.next;
+        if wanted == Some(parent) {
+            // The branch leaves the chat's end far back: what lies between is other people's, and is not read.
+            next = chats.message(last.chat, parent).await?.map(|parent| parent.seq + 1);
+        }
+        match next {
             Some(next) => page = PageRequest { after: Some(next), limit: Limit::new(100).unwrap_or_default() },
             None => break,
         }
     }
+    let mut prompt = told(newest_first);
     if let Some(text) = system_prompt.filter(|text| !text.trim().is_empty()) {
-        newest_first.push(PromptMessage { speaker: Speaker::System, content: text.to_owned() });
+        prompt.push(PromptMessage { speaker: Speaker::System, content: text.to_owned() });
     }
-    newest_first.reverse();
-    Ok(newest_first)
+    prompt.reverse();
+    Ok(prompt)
+}
+
+/// The messages as a model is told them. Where several people wrote, each of their messages begins with a name.
+fn told(messages: Vec<Message>) -> Vec<PromptMessage> {
+    let people: HashSet<Option<UserId>> = messages
+        .iter()
+        .filter(|message| message.speaker == Speaker::User)
+        .map(|message| message.author.as_ref().map(|author| author.id))
+        .collect();
+    let several = people.len() > 1;
+    let each = messages.into_iter().map(|Message { speaker, author, content, .. }| {
+        let named = several && speaker == Speaker::User;
+        let name = author.as_ref().map_or("Somebody", |author| &author.name);
+        PromptMessage { speaker, content: if named { format!("{name}: {content}") } else { content } }
+    });
+    each.collect()
 }
 
 /// Replies that are empty are left out, so that a broken turn never spoils the chat.
 fn worth_telling(message: &Message) -> bool {
     message.speaker != Speaker::Assistant
         || (message.status != MessageStatus::Streaming && !message.content.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::change::Version;
+    use crate::model::user::Author;
+    use crate::page::Page;
+    use crate::port::store::MockChatRepository;
+    use crate::time::Timestamp;
+
+    /// A person's message, or a model's, with the number as its id.
+    fn message(seq: u64, parent: Option<u64>, author: Option<&str>, content: &str) -> Message {
+        let author = author.map(|name| Author { id: Uuid::from_u128(name.len() as u128).into(), name: name.into() });
+        Message {
+            id: Uuid::from_u128(seq.into()).into(),
+            workspace: Uuid::nil().into(),
+            chat: Uuid::nil().into(),
+            seq,
+            parent: parent.map(|parent| Uuid::from_u128(parent.into()).into()),
+            speaker: if author.is_some() { Speaker::User } else { Speaker::Assistant },
+            author,
+            content: content.into(),
+            reasoning: None,
+            status: MessageStatus::Complete,
+            model: None,
+            provider: None,
+            usage: None,
+            finish_reason: None,
+            error: None,
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+            version: Version::FIRST,
+        }
+    }
+
+    fn texts(prompt: &[PromptMessage]) -> Vec<&str> {
+        prompt.iter().map(|message| message.content.as_str()).collect()
+    }
+
+    #[test]
+    fn a_model_is_told_who_said_what_where_several_people_write() {
+        let alone = [message(1, None, Some("Ann"), "Hi"), message(2, Some(1), None, "Hello")];
+        assert_eq!(texts(&told(alone.to_vec())), ["Hi", "Hello"]);
+        let together = [&alone[..], &[message(3, Some(2), Some("Robert"), "And me?")]].concat();
+        let prompt = told(together.clone());
+        assert_eq!(texts(&prompt), ["Ann: Hi", "Hello", "Robert: And me?"]);
+        assert_eq!(prompt[2].speaker, Speaker::User);
+        let gone = Message { author: None, ..together[0].clone() };
+        assert_eq!(texts(&told(vec![gone, together[2].clone()])), ["Somebody: Hi", "Robert: And me?"]);
+    }
+
+    #[test]
+    fn a_branch_from_far_back_does_not_read_what_lies_between() {
+        let root = message(1, None, Some("Ann"), "Root");
+        let mut stored = vec![root.clone()];
+        stored.extend((2..=5_000).map(|seq| message(seq, Some(seq - 1), Some("Ann"), "Elsewhere")));
+        let mut chats = MockChatRepository::new();
+        chats.expect_message().times(1).returning(move |_, _| Ok(Some(root.clone())));
+        chats.expect_messages().times(2).returning(move |_, _, page| {
+            let before = page.after.unwrap_or(u64::MAX);
+            let items = stored.iter().rev().filter(|message| message.seq < before).take(page.limit.items() + 1);
+            Ok(Page::from_overfetched(items.cloned().collect(), page.limit, |message| message.seq))
+        });
+        let last = message(5_001, Some(1), Some("Ann"), "Branch");
+        let prompt = gather(&chats, &last, None, (None, None)).now_or_never().unwrap().unwrap();
+        assert_eq!(texts(&prompt), ["Root", "Branch"]);
+    }
 }

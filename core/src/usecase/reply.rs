@@ -170,10 +170,22 @@ pub struct Replies {
     instance: Mutex<Option<InstanceId>>,
     running: Mutex<HashMap<MessageId, Arc<Local>>>,
     none_running: Signal,
+    /// Sends that were let in and whose replies do not run yet.
+    beginning: AtomicUsize,
     draining: AtomicBool,
-    /// The time that a shutdown leaves to running replies is over.
-    stopping: AtomicBool,
+    /// No reply may run any more: what begins now is cut at once.
+    over: AtomicBool,
     beat: AtomicU64,
+}
+
+/// A send that was let in. As long as it is held, a stopping process waits for the reply that it begins.
+pub(super) struct Beginning(Arc<Replies>);
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        self.0.beginning.fetch_sub(1, Ordering::SeqCst);
+        self.0.none_running.notify(usize::MAX);
+    }
 }
 
 impl Replies {
@@ -188,8 +200,9 @@ impl Replies {
             instance: Mutex::default(),
             running: Mutex::default(),
             none_running: Signal::new(),
+            beginning: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             beat: AtomicU64::new(0),
         }
     }
@@ -203,7 +216,13 @@ impl Replies {
     /// Whether the process is stopping.
     #[must_use]
     pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Whether the database lists this process.
+    #[must_use]
+    pub fn registered(&self) -> bool {
+        self.instance().is_some()
     }
 
     fn locals(&self) -> std::sync::MutexGuard<'_, HashMap<MessageId, Arc<Local>>> {
@@ -265,13 +284,13 @@ impl Replies {
             listed_from: self.beat.load(Ordering::Acquire) + 2,
         });
         self.locals().insert(job.reply.id, local.clone());
-        if self.stopping.load(Ordering::Acquire) {
-            // It was let in before the shutdown began, and its commit took longer than all that ran.
-            local.cut(Cut::Shutdown);
-        }
         if self.instance() != Some(instance) {
             // We were declared dead in between, and whoever did so ends this reply.
             local.cut(Cut::Lost);
+        }
+        if self.over.load(Ordering::SeqCst) {
+            // It was let in before the shutdown began, and its commit took longer than all that ran.
+            local.cut(Cut::Shutdown);
         }
         let begun = Begun { message: job.message.clone(), reply: job.reply.clone(), watch, end };
         let replies = self.clone();
@@ -310,16 +329,15 @@ impl Replies {
                         // The database is away: there is time to wait for it, too.
                         Err(_) => {}
                     }
-                    let sleep = self.ports.clock.sleep(FLUSH);
-                    pin_mut!(sleep);
                     match ended {
+                        // Whatever becomes of a reply that runs here, its task says so; many that wait need not ask the database.
                         Some(ended) => {
+                            let sleep = self.ports.clock.sleep(BEAT);
                             pin_mut!(ended);
-                            match select(ended, sleep).await {
-                                Either::Left(_) | Either::Right(_) => {}
-                            }
+                            pin_mut!(sleep);
+                            select(ended, sleep).await;
                         }
-                        None => sleep.await,
+                        None => self.ports.clock.sleep(FLUSH).await,
                     }
                 }
             })
@@ -340,7 +358,7 @@ impl Replies {
             return Err(End::of(MessageStatus::Failed, ReplyFault::ModelUnavailable, "the provider is not configured"));
         };
         let sizes = (provider.context_length, job.parameters.max_tokens);
-        let gathering = prompt::gather(&self.ports, &local.asked, job.system_prompt.as_deref(), sizes);
+        let gathering = prompt::gather(&*self.ports.chats, &local.asked, job.system_prompt.as_deref(), sizes);
         let Ok(messages) = local.unless_cut(gathering).await? else {
             let detail = "the conversation could not be read from the database";
             return Err(End::of(MessageStatus::Interrupted, ReplyFault::ServerStopped, detail));
@@ -593,9 +611,9 @@ impl Replies {
 
     /// Lets running replies end, for so long; the rest is interrupted. Begins nothing new.
     pub async fn drain(&self, limit: Duration) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.store(true, Ordering::SeqCst);
         self.wait_for_none(limit).await;
-        self.stopping.store(true, Ordering::Release);
+        self.over.store(true, Ordering::SeqCst);
         for local in self.locals().values() {
             local.cut(Cut::Shutdown);
         }
@@ -613,7 +631,8 @@ impl Replies {
         let none = async {
             loop {
                 let listener = self.none_running.listen();
-                if self.locals().is_empty() {
+                // A send is counted until its reply is among those that run: looked at in this order, none slips through.
+                if self.beginning.load(Ordering::SeqCst) == 0 && self.locals().is_empty() {
                     return;
                 }
                 listener.await;
@@ -655,12 +674,9 @@ impl Replies {
         while !self.draining() || self.instance().is_some() {
             let now = self.ports.clock.monotonic();
             let due = last_beat.is_none_or(|last| now.saturating_sub(last) >= BEAT);
-            if due || self.running() > 0 {
-                // A database that is away is tried again at the next turn.
-                let kept = self.checkpoint(&mut strays).await.is_ok();
-                if due && kept {
-                    last_beat = Some(now);
-                }
+            // A database that is away is tried again at the next turn.
+            if (due || self.running() > 0) && self.checkpoint(&mut strays).await.is_ok() {
+                last_beat = Some(now);
             }
             self.ports.clock.sleep(FLUSH).await;
         }
@@ -800,11 +816,14 @@ impl Replies {
         Ok(())
     }
 
-    /// What stands against beginning a reply now.
+    /// Lets a send in, unless something stands against beginning a reply now.
     ///
     /// # Errors
-    /// `ShuttingDown`.
-    pub(super) fn may_begin(&self) -> Result<(), Error> {
+    /// `ShuttingDown`; `Unavailable` while the database does not know this process.
+    pub(super) fn may_begin(self: &Arc<Self>) -> Result<Beginning, Error> {
+        // Counted before the look: either the look sees that the process stops, or the stop sees the count.
+        self.beginning.fetch_add(1, Ordering::SeqCst);
+        let beginning = Beginning(self.clone());
         if self.draining() {
             return Err(Error::ShuttingDown);
         }
@@ -812,7 +831,7 @@ impl Replies {
             let cause = "this process is not registered with the database yet".into();
             return Err(Error::Unavailable { backend: Backend::Database, cause });
         }
-        Ok(())
+        Ok(beginning)
     }
 }
 

@@ -48,7 +48,8 @@ impl Status {
         if self.replies.draining() {
             return Err(NotReady::Draining);
         }
-        if self.database_answers().await { Ok(()) } else { Err(NotReady::Database) }
+        // Until this process is among those that the database lists, it begins no reply.
+        if self.replies.registered() && self.database_answers().await { Ok(()) } else { Err(NotReady::Database) }
     }
 
     async fn database_answers(&self) -> bool {

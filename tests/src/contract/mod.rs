@@ -6,13 +6,13 @@ pub mod passwords;
 pub mod store;
 pub mod tokens;
 
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use libtest_mimic::{Completion, Failed, Trial};
+use tokio::time::timeout;
 
 /// One promise of the port `P`, and how it is put to the test.
 pub struct Case<P: ?Sized> {
@@ -100,19 +100,21 @@ pub fn trials<P: ?Sized + Send + Sync + 'static>(
     cases.iter().map(trial).collect()
 }
 
-fn run<P: ?Sized>(case: &Case<P>, make: &Make<P>) -> Result<Completion, Failed> {
+fn run<P: ?Sized + Send + Sync + 'static>(case: &Case<P>, make: &Make<P>) -> Result<Completion, Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let fresh = make().await;
-        let case = AssertUnwindSafe(tokio::time::timeout(DEADLINE, (case.run)(fresh.port))).catch_unwind().await;
+        // As a task, so that the deadline holds for one that spins as well.
+        let case = timeout(DEADLINE, runtime.spawn((case.run)(fresh.port))).await;
         // Also after a panic, or every broken promise would leave a database behind.
         fresh.discard.await;
         case
     });
+    runtime.shutdown_timeout(Duration::from_secs(5));
     match outcome {
         Ok(Ok(())) => Ok(Completion::Completed),
-        Ok(Err(_)) => Err(Failed::from(format!("took longer than {} s", DEADLINE.as_secs()))),
-        Err(panic) => resume_unwind(panic),
+        Ok(Err(ended)) => resume_unwind(ended.into_panic()),
+        Err(_) => Err(Failed::from(format!("took longer than {} s", DEADLINE.as_secs()))),
     }
 }
 

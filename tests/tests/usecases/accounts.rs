@@ -73,7 +73,7 @@ async fn a_stranger_without_the_setup_token_sets_nothing_up() {
     for token in [None, Some(""), Some("opensesam"), Some("opensesame ")] {
         let try_it = Setup { setup_token: token.map(str::to_owned), ..setup("ann@example.com") };
         let answer = a.cases.auth.setup(try_it, Device::default()).await;
-        assert!(is_unauthenticated(&answer, Unauthenticated::Credentials), "{answer:?}");
+        assert!(is_unauthenticated(&answer, Unauthenticated::SetupToken), "{answer:?}");
     }
     let right = Setup { setup_token: Some("opensesame".into()), ..setup("ann@example.com") };
     a.cases.auth.setup(right, Device::default()).await.unwrap();

@@ -60,8 +60,8 @@ async fn a_watcher_on_another_instance_sees_a_reply_whenever_it_joins() {
     home.a.parrot.release();
     let (_, reply) = sent.end.wait().await.unwrap();
     home.pass(600 * MILLISECOND).await;
-    assert_eq!(before.seen()[5..], ["3 \"lo, \"", "ended complete"]);
-    assert_eq!(during.seen()[4..], ["3 \"lo, \"", "ended complete"]);
+    assert_eq!(before.seen()[5..], ["3 \"lo, \"", "7 \"world.\"", "ended complete"]);
+    assert_eq!(during.seen()[4..], ["3 \"lo, \"", "7 \"world.\"", "ended complete"]);
     let after = Viewer::of(b.watch(&home.ann, home.workspace, Some(0)).await.unwrap());
     settle().await;
     for viewer in [&before, &during, &after] {
@@ -131,7 +131,7 @@ async fn a_stop_reaches_the_instance_that_makes_the_reply() {
     home.pass(2 * SECOND).await;
     let stopped = stopping.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!((stopped.status, stopped.content.as_str()), (MessageStatus::Stopped, "Hél"));
-    assert_eq!(*viewer.to_the_end().await.reply(), stopped);
+    assert_eq!(*viewer.read_out().await.reply(), stopped);
     home.a.parrot.abandoned(1).await;
     let again = b.stop(&home.ann, &home.chat, id).await;
     assert!(matches!(again, Err(Error::Conflict(Obstacle::NotRunning))), "{again:?}");
@@ -309,7 +309,7 @@ async fn a_process_that_was_declared_dead_lets_go_and_registers_anew() {
     asleep.open();
     home.pass(SECOND).await;
     home.a.parrot.abandoned(1).await;
-    assert_eq!(*viewer.to_the_end().await.reply(), ended, "what somebody else ended stands");
+    assert_eq!(*viewer.read_out().await.reply(), ended, "what somebody else ended stands");
     assert_eq!(sent.end.wait().await.unwrap().1, ended);
     assert_eq!(home.last().await, ended);
     let listed = home.house.store.instances().await.unwrap();

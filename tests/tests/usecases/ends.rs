@@ -45,7 +45,7 @@ async fn what_a_provider_does_decides_between_failed_and_interrupted() {
     ] {
         let home = Home::of(script).await;
         let sent = home.a.send_watched(&home.ann, &home.chat, "Hi").await;
-        let screen = Viewer::of_reply(sent.watch.unwrap()).to_the_end().await;
+        let screen = Viewer::of_reply(sent.watch.unwrap()).read_out().await;
         let stored = home.last().await;
         assert_eq!((stored.status, stored.content.as_str()), (status, text));
         assert_eq!(fault(&stored).unwrap().name(), code);
@@ -111,7 +111,7 @@ async fn is_cut_after(script: Script, releases: &[Duration], still: Duration, te
     assert_eq!((reply.status, reply.content.as_str()), (MessageStatus::Interrupted, text));
     assert_eq!(fault(&reply), Some(ReplyFault::Timeout));
     home.a.parrot.abandoned(1).await;
-    assert_eq!(viewer.to_the_end().await.thread(), home.house.messages(home.chat.id).await);
+    assert_eq!(viewer.read_out().await.thread(), home.house.messages(home.chat.id).await);
     home.is_quiet().await;
 }
 
@@ -204,7 +204,7 @@ async fn a_provider_that_panics_in_the_middle_ends_its_reply_and_frees_everythin
     .await;
     for _ in 0..3 {
         let sent = home.a.send_watched(&home.ann, &home.chat, "Hi").await;
-        let screen = Viewer::of_reply(sent.watch.unwrap()).to_the_end().await;
+        let screen = Viewer::of_reply(sent.watch.unwrap()).read_out().await;
         let reply = home.last().await;
         assert_eq!((reply.status, reply.content.as_str()), (MessageStatus::Interrupted, "Half"));
         assert_eq!(fault(&reply), Some(ReplyFault::ServerStopped));
@@ -223,7 +223,7 @@ async fn a_reply_that_grows_too_long_is_cut_at_a_character() {
     let script = Script::new().reasoning("abc").content("déf").content("ghé😀").content("never").finish("stop");
     let home = Home::limited(script, limits).await;
     let sent = home.a.send_watched(&home.ann, &home.chat, "Hi").await;
-    let screen = Viewer::of_reply(sent.watch.unwrap()).to_the_end().await;
+    let screen = Viewer::of_reply(sent.watch.unwrap()).read_out().await;
     let reply = home.last().await;
     // 3 + 4 + 4 bytes; the next character has four.
     assert_eq!((reply.status, reply.content.as_str()), (MessageStatus::Failed, "défghé"));
@@ -259,7 +259,7 @@ async fn a_stop_keeps_what_was_made_and_lets_the_provider_go() {
         (MessageStatus::Stopped, "Half", None)
     );
     home.a.parrot.abandoned(1).await;
-    assert_eq!(*viewer.to_the_end().await.reply(), stopped);
+    assert_eq!(*viewer.read_out().await.reply(), stopped);
     let again = home.a.stop(&home.ann, &home.chat, reply.id).await;
     assert!(matches!(again, Err(Error::Conflict(Obstacle::NotRunning))), "{again:?}");
     let none = home.a.stop(&home.ann, &home.chat, sent.message.id).await;
@@ -342,8 +342,8 @@ async fn a_drain_gives_running_replies_their_time_and_interrupts_the_rest() {
     let slow = home.house.last(other.id).await;
     assert_eq!((slow.status, slow.content.as_str()), (MessageStatus::Interrupted, "Slow"));
     assert_eq!(fault(&slow), Some(ReplyFault::ServerStopped));
-    assert_eq!(first.to_the_end().await.reply().status, MessageStatus::Complete);
-    assert_eq!(*second.to_the_end().await.reply(), slow, "no stream just stops");
+    assert_eq!(first.read_out().await.reply().status, MessageStatus::Complete);
+    assert_eq!(*second.read_out().await.reply(), slow, "no stream just stops");
     use private_chat_core::port::store::ReplyRepository as _;
     assert_eq!(home.house.store.instances().await.unwrap(), [], "it takes its leave");
     home.pass(SECOND).await;
@@ -536,7 +536,7 @@ async fn a_stop_that_meets_the_end_ends_once() {
         }
         let mut stopping = JoinSet::new();
         stopping.spawn(async move { chats.stop(&at, reply.id).await });
-        let screen = viewer.to_the_end().await;
+        let screen = viewer.read_out().await;
         match stopping.join_next().await.unwrap().unwrap() {
             Ok(message) => assert_eq!(message, home.last().await),
             Err(Error::Conflict(Obstacle::NotRunning)) => {}

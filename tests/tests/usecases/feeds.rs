@@ -163,7 +163,7 @@ async fn a_slow_watcher_loses_its_place_and_is_right_in_the_end() {
     sent.end.wait().await.unwrap();
     settle().await;
     assert_eq!(slow.screen().thread(), home.house.messages(home.chat.id).await);
-    assert_eq!(asker.to_the_end().await.thread(), home.house.messages(home.chat.id).await);
+    assert_eq!(asker.read_out().await.thread(), home.house.messages(home.chat.id).await);
 }
 
 // A slow watcher of a reply that ended meanwhile.
@@ -174,7 +174,7 @@ async fn a_slow_watcher_learns_the_end_from_the_database() {
     let slow = home.a.watch_chat(&home.ann, &home.chat, None).await.unwrap();
     let sent = home.a.send_watched(&home.ann, &home.chat, "Hi").await;
     sent.end.wait().await.unwrap();
-    let asker = Viewer::of_reply(sent.watch.unwrap()).to_the_end().await;
+    let asker = Viewer::of_reply(sent.watch.unwrap()).read_out().await;
     assert_eq!(*asker.reply(), home.last().await);
     let slow = Viewer::of(slow);
     settle().await;

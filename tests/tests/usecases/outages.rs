@@ -28,7 +28,7 @@ async fn a_database_that_is_away_in_the_middle_costs_nothing() {
     assert_eq!(home.last().await.content, "Hel", "and is stored at the next turn");
     home.a.parrot.release();
     assert_eq!(sent.end.wait().await.unwrap().1, home.last().await);
-    assert_eq!(viewer.to_the_end().await.thread(), home.house.messages(home.chat.id).await);
+    assert_eq!(viewer.read_out().await.thread(), home.house.messages(home.chat.id).await);
     home.is_quiet().await;
 }
 
@@ -48,7 +48,7 @@ async fn an_end_that_can_not_be_stored_is_stored_when_the_database_is_back() {
     home.pass(3 * SECOND).await;
     let reply = home.last().await;
     assert_eq!((reply.status, reply.content.as_str()), (MessageStatus::Complete, "Hello."));
-    assert_eq!(*viewer.to_the_end().await.reply(), reply);
+    assert_eq!(*viewer.read_out().await.reply(), reply);
     home.is_quiet().await;
 }
 
@@ -66,7 +66,7 @@ async fn an_end_whose_answer_got_lost_happens_once() {
     let reply = home.last().await;
     assert_eq!((reply.status, reply.content.as_str()), (MessageStatus::Complete, "Hello."));
     assert_eq!(sent.end.wait().await.unwrap().1, reply);
-    assert_eq!(*asker.to_the_end().await.reply(), reply);
+    assert_eq!(*asker.read_out().await.reply(), reply);
     assert_eq!(*watcher.screen().reply(), reply);
     assert_eq!(watcher.seen().iter().filter(|seen| seen.starts_with("ended")).count(), 1);
     assert_eq!(home.house.store.log_bounds(home.workspace).await.unwrap().newest, 4);

@@ -207,7 +207,7 @@ async fn live_through(turns: Vec<Turn>) {
                 let chats = process.cases.chats.clone();
                 sending.spawn(async move {
                     let sent = chats.send(&entered, super::house::a_message("Hi"), true).await.unwrap();
-                    Viewer::of_reply(sent.watch.unwrap()).to_the_end().await
+                    Viewer::of_reply(sent.watch.unwrap()).read_out().await
                 });
             }
             Turn::Say => {

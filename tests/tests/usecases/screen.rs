@@ -1,7 +1,7 @@
 //! A client: what it shows of what it was sent.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use private_chat_core::change::EventNumber;
 use private_chat_core::id::{ChatId, MessageId};
@@ -119,12 +119,13 @@ impl Viewer {
         Self { screen, task }
     }
 
-    pub(crate) fn screen(&self) -> MutexGuard<'_, Screen> {
-        self.screen.lock().unwrap()
+    /// What it shows just now.
+    pub(crate) fn screen(&self) -> Screen {
+        self.screen.lock().unwrap().clone()
     }
 
     pub(crate) fn seen(&self) -> Vec<String> {
-        self.screen().seen.clone()
+        self.screen().seen
     }
 
     /// Whether the stream is over. Fails where the client could not make sense of it.
@@ -146,14 +147,14 @@ impl Viewer {
                 assert!(error.is_cancelled(), "{error}");
             }
         }
-        self.screen().clone()
+        self.screen()
     }
 
     /// Reads to the end of the stream.
-    pub(crate) async fn to_the_end(mut self) -> Screen {
+    pub(crate) async fn read_out(mut self) -> Screen {
         while let Some(outcome) = self.task.join_next().await {
             outcome.unwrap();
         }
-        self.screen().clone()
+        self.screen()
     }
 }

@@ -31,7 +31,7 @@ async fn a_streamed_send_shows_everything_from_the_message_to_the_end() {
     );
     assert_eq!(viewer.screen().reply().content, "Héllo, ", "text is shown when it comes");
     home.a.parrot.release();
-    let screen = viewer.to_the_end().await;
+    let screen = viewer.read_out().await;
     assert_eq!(
         screen.seen,
         [
@@ -271,7 +271,7 @@ async fn a_hundred_replies_leave_nothing_behind() {
     let home = Home::with(house, a).await;
     for _ in 0..100 {
         let sent = home.a.send_watched(&home.ann, &home.chat, "Hi").await;
-        Viewer::of_reply(sent.watch.unwrap()).to_the_end().await;
+        Viewer::of_reply(sent.watch.unwrap()).read_out().await;
     }
     home.pass(3 * SECOND).await;
     home.is_quiet().await;

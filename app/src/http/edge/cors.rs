@@ -39,10 +39,12 @@ fn parse(text: &str) -> Result<HeaderValue, String> {
             "`{text}` is no origin; write scheme, host and, where it is not the usual one, port: https://chat.example.com"
         )
     };
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or_else(wrong)?;
-    let plain =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    if host.is_empty() || !host.chars().all(plain) {
+    // Shells of desktop and mobile applications have schemes of their own: `tauri://localhost`.
+    let (scheme, host) = text.split_once("://").ok_or_else(wrong)?;
+    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let of_scheme = |c: char| letter(c) || matches!(c, '+' | '-' | '.');
+    let of_host = |c: char| letter(c) || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    if scheme.is_empty() || host.is_empty() || !scheme.chars().all(of_scheme) || !host.chars().all(of_host) {
         return Err(wrong());
     }
     HeaderValue::from_str(text).map_err(|_| wrong())
@@ -79,11 +81,22 @@ mod tests {
     // R94
     #[test]
     fn refuses_what_would_let_everybody_in() {
-        for wrong in ["*", "null", "", "chat.example.com", "https://", "https://a.b/", "https://a.b/x", "https://A.b"] {
+        for wrong in [
+            "*",
+            "null",
+            "",
+            "chat.example.com",
+            "https://",
+            "://a.b",
+            "https://*.a.b",
+            "https://a.b/",
+            "https://a.b/x",
+            "https://A.b",
+        ] {
             assert!(Origins::new(&[wrong.to_owned()]).is_err(), "{wrong}");
         }
-        assert!(
-            Origins::new(&["https://a.b".into(), "http://localhost:5173".into(), "http://[::1]:80".into()]).is_ok()
-        );
+        for right in ["https://a.b", "http://localhost:5173", "http://[::1]:80", "tauri://localhost"] {
+            assert!(Origins::new(&[right.to_owned()]).is_ok(), "{right}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -10,6 +11,7 @@ use poem::http::header::{self, HeaderName, HeaderValue};
 use poem::{Endpoint, PathPattern, Request, Response, Route};
 use private_chat_core::id::time_sorted;
 use private_chat_core::port::clock::{Clock, Entropy};
+use private_chat_core::time::Timestamp;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -49,17 +51,13 @@ pub struct Edge<S> {
     routes: Route,
     state: Arc<S>,
     settings: Settings,
+    ids: RequestIds,
 }
 
 impl<S: Send + Sync + 'static> Edge<S> {
-    pub(super) const fn new(routes: Route, state: Arc<S>, settings: Settings) -> Self {
-        Self { routes, state, settings }
-    }
-
-    fn new_id(&self) -> Uuid {
-        let mut random = [0; 10];
-        self.settings.entropy.fill(&mut random);
-        time_sorted(self.settings.clock.now(), &random)
+    pub(super) fn new(routes: Route, state: Arc<S>, settings: Settings) -> Self {
+        let ids = RequestIds::new(&*settings.entropy);
+        Self { routes, state, settings, ids }
     }
 
     async fn answer(&self, request: Request, preflight: bool) -> Result<(Response, Option<PathPattern>), Failure> {
@@ -97,6 +95,27 @@ impl<S: Send + Sync + 'static> Edge<S> {
     }
 }
 
+/// Makes ids for requests. They are unique and no secret: this process's own random part and a count, so that no request waits for the system's
+/// generator.
+struct RequestIds {
+    process: [u8; 6],
+    count: AtomicU32,
+}
+
+impl RequestIds {
+    fn new(entropy: &dyn Entropy) -> Self {
+        let mut process = [0; 6];
+        entropy.fill(&mut process);
+        Self { process, count: AtomicU32::new(0) }
+    }
+
+    fn next(&self, now: Timestamp) -> Uuid {
+        let [a, b, c, d] = self.count.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let [u, v, w, x, y, z] = self.process;
+        time_sorted(now, &[u, v, w, x, y, z, a, b, c, d])
+    }
+}
+
 /// What is answered in place of a response, and on which route.
 struct Failure {
     fault: Arc<Fault>,
@@ -109,7 +128,8 @@ impl<S: Send + Sync + 'static> Endpoint for Edge<S> {
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
         let begun = self.settings.clock.monotonic();
         let Settings { proxies, body_within, .. } = &self.settings;
-        let client = Arc::new(Client::new(&request, proxies, *body_within, || self.new_id()));
+        let client =
+            Arc::new(Client::new(&request, proxies, *body_within, || self.ids.next(self.settings.clock.now())));
         let origin = self.settings.origins.allowed(request.headers());
         let method = request.method().clone();
         let uri = request.uri().clone();
@@ -121,11 +141,11 @@ impl<S: Send + Sync + 'static> Endpoint for Edge<S> {
         let span = tracing::error_span!("request", request_id = client.request_id());
         let answered = self.answer(request, preflight).instrument(span.clone()).await;
         let response = span.in_scope(|| {
-            let (mut response, route) = match answered {
-                Ok(answered) => answered,
+            let (mut response, route, code) = match answered {
+                Ok((response, route)) => (response, route, None),
                 Err(Failure { fault, route }) => {
                     fault.log();
-                    (fault.answer(client.request_id()), route)
+                    (fault.answer(client.request_id()), route, Some(fault.code.code))
                 }
             };
             self.dress(&mut response, &client, origin);
@@ -134,6 +154,7 @@ impl<S: Send + Sync + 'static> Endpoint for Edge<S> {
                 method = %Shown(method.as_str()),
                 route = %Shown(route.as_ref().map_or_else(|| uri.path(), |route| &route.0)),
                 status = response.status().as_u16(),
+                code,
                 micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 client = %client.address,
                 "answered"

@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use poem::http::{StatusCode, header};
 use poem::{IntoResponse, Request, RequestBody, Response};
-use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions};
 use private_chat_core::error::Violation;
@@ -205,26 +205,6 @@ impl IntoResponse for NoContent {
 impl ApiResponse for NoContent {
     fn meta() -> MetaResponses {
         MetaResponses { responses: vec![success(204, Vec::new())] }
-    }
-
-    fn register(_: &mut Registry) {}
-}
-
-/// JSON that is ready, of a type known to the document only: a public key set, a cached answer.
-#[derive(Clone, Debug)]
-pub struct RawJson(pub bytes::Bytes);
-
-impl IntoResponse for RawJson {
-    fn into_response(self) -> Response {
-        Response::builder().content_type(JSON).body(self.0)
-    }
-}
-
-impl ApiResponse for RawJson {
-    fn meta() -> MetaResponses {
-        let object = poem_openapi::registry::MetaSchema::new("object");
-        let schema = MetaSchemaRef::Inline(Box::new(object));
-        MetaResponses { responses: vec![success(200, vec![MetaMediaType { content_type: JSON, schema }])] }
     }
 
     fn register(_: &mut Registry) {}

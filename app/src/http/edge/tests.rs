@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::stream;
 use poem_openapi::param::Header;
 use poem_openapi::{Object, OpenApi, Union};
@@ -28,7 +27,7 @@ use super::endpoint::Settings;
 use super::events::{EventStream, OrEvents, WantsEvents, frame};
 use super::fault::{Failed, Fault, codes};
 use super::guard::{Asked, By, Guard, Id, Query};
-use super::json::{Json, NoContent, RawJson};
+use super::json::{Json, NoContent};
 use super::serve;
 use super::time::Time;
 use crate::fails;
@@ -236,10 +235,8 @@ impl Odd {
     }
 
     #[oai(path = "/large", method = "get", operation_id = "be_large")]
-    async fn large(&self) -> RawJson {
-        // Zeros take no room in the program.
-        static LARGE: [u8; 32 << 20] = [0; 32 << 20];
-        RawJson(Bytes::from_static(&LARGE))
+    async fn large(&self) -> Json<String> {
+        Json("x".repeat(32 << 20))
     }
 }
 
@@ -286,10 +283,10 @@ async fn start_with(settings: serve::Settings, proxies: &[&str]) -> Server {
     let stop = CancellationToken::new();
     let state = Arc::new(State { stop: stop.clone() });
     let api: Api = (Things(state.clone()), Odd, crate::http::status::Liveness);
-    let proxies: Vec<_> = proxies.iter().map(ToString::to_string).collect();
+    let proxies = proxies.iter().map(|network| network.parse().unwrap()).collect();
     let edge = Settings {
         origins: Origins::new(&["https://good.com".into(), "http://localhost:5173".into()]).unwrap(),
-        proxies: Proxies::new(&proxies).unwrap(),
+        proxies: Proxies::new(proxies),
         tls: false,
         body_within: Duration::from_millis(400),
         clock: Arc::new(TestClock(Instant::now())),

@@ -112,10 +112,11 @@ async fn messages(store: &Db, chat: ChatId) -> Vec<Message> {
     loop {
         let got = store.messages(chat, Order::Ascending, page(after, 100)).await.unwrap();
         all.extend(got.items);
-        after = got.next;
-        if after.is_none() {
+        if got.next.is_none() {
             return all;
         }
+        assert!(got.next > after, "pages that lead nowhere");
+        after = got.next;
     }
 }
 
@@ -125,9 +126,8 @@ async fn events(store: &Db, workspace: WorkspaceId) -> Vec<LoggedEvent> {
     loop {
         let after = all.last().map_or(0, |logged| logged.number);
         let got = store.events(workspace, after, Limit::new(100).unwrap()).await.unwrap();
-        if got.is_empty() {
-            return all;
-        }
+        let Some(first) = got.first() else { return all };
+        assert!(first.number > after, "a log that leads nowhere");
         all.extend(got);
     }
 }

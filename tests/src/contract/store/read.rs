@@ -187,6 +187,7 @@ pub(super) async fn lists_the_workspaces_of_a_user_newest_first_without_repeats(
         let got = store.workspaces_of(user.id, page(after, 5)).await.unwrap();
         assert_eq!(got.items.len(), 5, "twenty fill four pages, and the fourth is the last");
         walked.extend(got.items.iter().map(|joined| joined.workspace.id));
+        assert!(walked.len() <= expected.len(), "more than there are: {walked:?}");
         let Some(next) = got.next else { break };
         assert_eq!(Some(&next), walked.last());
         after = Some(next);
@@ -298,6 +299,7 @@ pub(super) async fn lists_chats_most_recently_active_first_without_repeats(store
             assert!(!got.items.is_empty(), "a page that was promised has something in it");
             assert_eq!(got.next, if got.next.is_some() { got.items.last().map(key) } else { None });
             walked.extend(got.items.iter().map(|chat| chat.id));
+            assert!(walked.len() <= expected.len(), "more than there are, in pages of {limit}: {walked:?}");
             after = got.next;
             if after.is_none() {
                 break;
@@ -374,6 +376,7 @@ pub(super) async fn pages_messages_by_number_in_both_orders(store: Db) {
         let got = store.messages(chat.id, Order::Descending, page(after, 4)).await.unwrap();
         assert_eq!(got.items.len(), 4);
         walked.extend(got.items.iter().map(|message| message.seq));
+        assert!(walked.len() <= 16, "more than there are: {walked:?}");
         after = got.next;
         if after.is_none() {
             break;
@@ -393,6 +396,7 @@ pub(super) async fn pages_messages_by_number_in_both_orders(store: Db) {
         let got = store.messages(chat.id, Order::Ascending, page(after, 4)).await.unwrap();
         assert!(got.items.iter().all(|message| message.chat == chat.id));
         walked.extend(got.items.iter().map(|message| message.seq));
+        assert!(walked.len() <= 16, "more than there are: {walked:?}");
         after = got.next;
         if after.is_none() {
             break;

@@ -180,6 +180,7 @@ pub(super) async fn numbers_events_in_the_order_of_their_commits(store: Db) {
                 if last && got.is_empty() {
                     return seen;
                 }
+                tokio::task::yield_now().await;
             }
         }
     }]);
@@ -368,5 +369,21 @@ pub(super) async fn retries_deadlocks_and_lock_timeouts_by_itself(store: Db) {
         assert_eq!(stored.last().map(|message| message.seq), Some(outcomes.len() as u64), "and no number was lost");
         let log = events(&store, workspace.id).await;
         assert!(log.iter().map(|logged| logged.number).eq(1..=log.len() as u64));
+    }
+
+    // Rows that no unit names are locked as well: whoever inserts a session holds its user. Two that each change one user and give the other a
+    // session wait for each other in a ring whatever the order of their changes.
+    for round in 0..30 {
+        let (ann, bob) = (a_user(), a_user());
+        attempt(&store, Changes::new().insert(ann.clone()).insert(bob.clone())).await.unwrap();
+        let outcomes = race(2, |n| {
+            let store = store.clone();
+            let (changed, other) = if n == 0 { (&ann, &bob) } else { (&bob, &ann) };
+            let changed = User { name: "Changed".into(), ..changed.clone() };
+            let sessions = (0..8).fold(Changes::new(), |changes, _| changes.insert(a_session(other)));
+            async move { attempt(&store, sessions.update(changed)).await }
+        })
+        .await;
+        assert!(outcomes.iter().all(Result::is_ok), "round {round}: {outcomes:?}");
     }
 }
