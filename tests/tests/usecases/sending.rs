@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::house::{Home, House, SECOND, TIMERS, a_message, eventually, settings, settle};
 use super::screen::Viewer;
+use super::troubled::Side;
 
 // R81, R82
 #[tokio::test]
@@ -104,6 +105,25 @@ async fn a_request_that_is_dropped_at_any_point_never_tears_a_reply() {
         home.is_quiet().await;
     }
     assert!(ever_stored > 5, "{ever_stored}");
+}
+
+// F30: also between the commit and the news of it.
+#[tokio::test]
+async fn who_hangs_up_while_the_message_is_stored_gets_the_reply_all_the_same() {
+    for side in [Side::Before, Side::After] {
+        let home = Home::of(Script::new().content("Hello.").finish("stop")).await;
+        let at = home.a.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
+        let storing = home.a.store.hold("begin", side);
+        let chats = home.a.cases.chats.clone();
+        let mut request = JoinSet::new();
+        request.spawn(async move { chats.send(&at, a_message("Hi"), true).await.map(|_| ()) });
+        storing.reached().await;
+        request.shutdown().await;
+        storing.open();
+        settle().await;
+        assert_eq!((home.last().await.status, home.last().await.content.as_str()), (MessageStatus::Complete, "Hello."));
+        home.is_quiet().await;
+    }
 }
 
 // F30
@@ -234,7 +254,7 @@ async fn the_system_prompt_comes_first_and_the_chats_own_goes_before_the_workspa
 async fn a_provider_hears_nothing_of_a_message_that_was_not_stored() {
     let home = Home::of(Script::new().content("Yes.").finish("stop")).await;
     let at = home.a.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
-    let gate = home.a.store.hold("begin", super::troubled::Side::Before);
+    let gate = home.a.store.hold("begin", Side::Before);
     let chats = home.a.cases.chats.clone();
     let mut sending = JoinSet::new();
     sending.spawn(async move { chats.send(&at, a_message("Hi"), true).await.map(|_| ()) });
