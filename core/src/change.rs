@@ -132,8 +132,8 @@ pub enum Change {
     Insert(Record),
     /// The row of the record's key and version becomes the record, with the next version; else [`Stale`](crate::error::Conflict::Stale).
     Update(Record),
-    /// The row of the record's key and version goes; else `Stale`. Rows that belong to it go with it.
-    Delete(Record),
+    /// The row of this key and version goes; else `Stale`. Rows that belong to it go with it.
+    Delete(Ref, Version),
     /// The row stands in this version and does so until the commit; else `Stale`. Nothing is written.
     Expect(Ref, Version),
     /// A message goes to the end of its chat: it gets the next number, the chat's last message as its parent where it names none, and moves
@@ -218,9 +218,10 @@ impl Changes {
         self.with(Change::Update(record.into()))
     }
 
-    /// Adds [`Change::Delete`].
+    /// Adds [`Change::Delete`] of the record's row, as it was read.
     pub fn delete(self, record: impl Into<Record>) -> Self {
-        self.with(Change::Delete(record.into()))
+        let record = record.into();
+        self.with(Change::Delete(record.key(), record.version()))
     }
 
     /// Adds [`Change::Expect`].

@@ -91,9 +91,7 @@ impl State {
             let done = match change {
                 Change::Insert(record) => self.insert(record.clone()),
                 Change::Update(record) => self.update(record.clone()),
-                Change::Delete(record) => {
-                    self.expect(record.key(), record.version()).map(|()| self.remove(record.key()))
-                }
+                Change::Delete(key, version) => self.expect(*key, *version).map(|()| self.remove(*key)),
                 Change::Expect(key, version) => self.expect(*key, *version),
                 Change::Append(message) => self.append(message.clone()).map(|place| appended.push(place)),
                 Change::Add { counter, delta, ceiling } => self.add(*counter, *delta, *ceiling),

@@ -126,8 +126,8 @@ fn lock_order(changes: &[Change]) -> Vec<usize> {
 fn rank(change: &Change) -> (u8, [u8; 16], [u8; 16]) {
     const NONE: [u8; 16] = [0; 16];
     let key = match change {
-        Change::Insert(record) | Change::Update(record) | Change::Delete(record) => record.key(),
-        Change::Expect(key, _) => *key,
+        Change::Insert(record) | Change::Update(record) => record.key(),
+        Change::Delete(key, _) | Change::Expect(key, _) => *key,
         Change::Append(message) => Ref::Chat(message.chat),
         Change::Add { counter: Counter::Members(workspace), .. } => return (6, *workspace.as_bytes(), NONE),
         Change::Add { counter: Counter::WorkspacesMade(user), .. } => return (6, *user.as_bytes(), [1; 16]),
@@ -145,9 +145,9 @@ fn rank(change: &Change) -> (u8, [u8; 16], [u8; 16]) {
     }
 }
 
-/// Whether other rows go with the record's row.
-const fn has_children(record: &Record) -> bool {
-    matches!(record, Record::User(_) | Record::Workspace(_) | Record::Chat(_) | Record::Message(_))
+/// Whether other rows go with the row of this key.
+const fn has_children(key: &Ref) -> bool {
+    matches!(key, Ref::User(_) | Ref::Workspace(_) | Ref::Chat(_) | Ref::Message(..))
 }
 
 /// A unit of work, half done.
@@ -200,9 +200,9 @@ impl Unit<'_, '_> {
             }
             Change::Update(record) => one(statement::update(self.connection, record).await?, Conflict::Stale),
             // Other changes of the unit may be of rows that go with this one: it is locked in its turn, and goes at the end.
-            Change::Delete(record) if has_children(record) => self.expect(&record.key(), record.version()).await,
-            Change::Delete(record) => {
-                one(statement::delete(self.connection, &record.key(), record.version()).await?, Conflict::Stale)
+            Change::Delete(key, version) if has_children(key) => self.expect(key, *version).await,
+            Change::Delete(key, version) => {
+                one(statement::delete(self.connection, key, *version).await?, Conflict::Stale)
             }
             Change::Expect(key, version) => self.expect(key, *version).await,
             Change::Append(message) => self.append(message).await,
@@ -300,19 +300,16 @@ impl Unit<'_, '_> {
 
     /// Deletes the row of a change that was only locked so far, with what goes with it: by foreign key, and its counter by hand.
     async fn delete_parent(&mut self, change: &Change) -> Result<(), Stop> {
-        let Change::Delete(record) = change else { return Ok(()) };
-        if !has_children(record) {
+        let Change::Delete(key, version) = change else { return Ok(()) };
+        if !has_children(key) {
             return Ok(());
         }
-        let (kind, owner) = match record {
-            Record::Workspace(workspace) => (MEMBERS, workspace.id.as_bytes()),
-            Record::User(user) => (WORKSPACES_MADE, user.id.as_bytes()),
-            _ => {
-                statement::delete(self.connection, &record.key(), record.version()).await?;
-                return Ok(());
-            }
+        statement::delete(self.connection, key, *version).await?;
+        let (kind, owner) = match key {
+            Ref::Workspace(workspace) => (MEMBERS, workspace.as_bytes()),
+            Ref::User(user) => (WORKSPACES_MADE, user.as_bytes()),
+            _ => return Ok(()),
         };
-        statement::delete(self.connection, &record.key(), record.version()).await?;
         self.connection.execute("DELETE FROM counters WHERE kind = ? AND owner_id = ?", args![kind, owner]).await?;
         Ok(())
     }

@@ -24,7 +24,7 @@ use super::auth::Actor;
 use super::live::{Live, Part, ReplyWatch, Room};
 use super::models::{Choice, Models};
 use super::prompt;
-use crate::change::{Changes, Checkpoint, Event, EventKind, EventNumber, Instance, TextSoFar, Version};
+use crate::change::{Change, Changes, Checkpoint, Event, EventKind, EventNumber, Instance, Ref, TextSoFar, Version};
 use crate::error::{Backend, Conflict, Error, Failure};
 use crate::id::{InstanceId, MessageId};
 use crate::model::chat::{
@@ -538,17 +538,7 @@ impl Replies {
         loop {
             let changes = Changes::new()
                 .update(ended.clone())
-                .delete(RunningReply {
-                    message: ended.id,
-                    workspace: ended.workspace,
-                    chat: ended.chat,
-                    seq: ended.seq,
-                    // Only key and version matter to a deletion.
-                    asked_by: uuid::Uuid::nil().into(),
-                    instance: uuid::Uuid::nil().into(),
-                    stop_requested: false,
-                    version: running,
-                })
+                .with(Change::Delete(Ref::RunningReply(ended.id), running))
                 .emit(Event {
                     workspace: ended.workspace,
                     kind: EventKind::MessageEnded(ended.chat, ended.id),
@@ -620,9 +610,9 @@ impl Replies {
         self.wait_for_none(Duration::from_secs(3)).await;
         let instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(id) = instance {
-            let gone = Instance { id, beat: 0, version: Version::FIRST };
+            let gone = Change::Delete(Ref::Instance(id), Version::FIRST);
             // If this fails, the others will notice by the beat.
-            let _ = self.ports.work.commit(Changes::new().delete(gone)).await;
+            let _ = self.ports.work.commit(Changes::new().with(gone)).await;
         }
     }
 
@@ -705,32 +695,16 @@ impl Replies {
         };
         let beat = self.beat.fetch_add(1, Ordering::AcqRel) + 1;
         let locals: Vec<Arc<Local>> = self.locals().values().cloned().collect();
-        let mut texts = Vec::new();
+        let (mut texts, mut grown) = (Vec::new(), Vec::new());
         for local in &locals {
             let stored = local.stored_bytes.load(Ordering::Relaxed);
-            if let Some((content, reasoning)) = local.room.text_beyond(local.message.id, stored) {
-                texts.push((
-                    local.clone(),
-                    TextSoFar {
-                        chat: local.message.chat,
-                        seq: local.message.seq,
-                        message: local.message.id,
-                        content,
-                        reasoning,
-                    },
-                ));
+            let Message { chat, seq, id: message, .. } = local.message;
+            if let Some((content, reasoning)) = local.room.text_beyond(message, stored) {
+                grown.push((local.clone(), content.len() + reasoning.as_ref().map_or(0, String::len)));
+                texts.push(TextSoFar { chat, seq, message, content, reasoning });
             }
         }
-        let lengths: Vec<_> = texts
-            .iter()
-            .map(|(local, text)| (local.clone(), text.content.len() + text.reasoning.as_ref().map_or(0, String::len)))
-            .collect();
-        let checkpoint = Checkpoint {
-            instance,
-            beat,
-            texts: texts.into_iter().map(|(_, text)| text).collect(),
-            at: self.ports.clock.now(),
-        };
+        let checkpoint = Checkpoint { instance, beat, texts, at: self.ports.clock.now() };
         let answer = self.ports.work.checkpoint(checkpoint).await?;
         if !answer.alive {
             // The others took us for dead and have ended our replies: we go on under a new id.
@@ -740,7 +714,7 @@ impl Replies {
             }
             return Ok(());
         }
-        for (local, length) in lengths {
+        for (local, length) in grown {
             local.stored_bytes.store(length, Ordering::Relaxed);
         }
         let listed: HashMap<MessageId, &RunningReply> =

@@ -16,7 +16,7 @@ pub(super) async fn refuses_a_stale_version(store: Db) {
     let (scene, records) = one_of_each(&store).await;
     let guarded = |record: &Record| {
         let (key, version) = (record.key(), record.version());
-        [Change::Update(record.clone()), Change::Delete(record.clone()), Change::Expect(key, version)]
+        [Change::Update(record.clone()), Change::Delete(key, version), Change::Expect(key, version)]
     };
     for record in &records {
         for version in [Version(0), Version(2), Version(1 << 40)] {

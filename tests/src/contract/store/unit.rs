@@ -50,7 +50,7 @@ impl Unit {
             Change::Insert(a_membership(workspace, &newcomer, Role::Member).into()),
             Change::Add { counter: Counter::Members(workspace.id), delta: 1, ceiling: None },
             Change::Add { counter: Counter::WorkspacesMade(user.id), delta: 1, ceiling: Some(1) },
-            Change::Delete(self.leaver.clone().into()),
+            Change::Delete(Ref::User(self.leaver.id), Version::FIRST),
             Change::Expect(Record::from(membership.clone()).key(), Version::FIRST),
             Change::Append(a_reply(chat)),
         ]
@@ -63,7 +63,7 @@ impl Unit {
         let unknown_parent = Message { parent: Some(new_id()), ..a_message(chat, user) };
         vec![
             (Change::Update(stale.clone().into()), Conflict::Stale),
-            (Change::Delete(stale.into()), Conflict::Stale),
+            (Change::Delete(Ref::User(stale.id), stale.version), Conflict::Stale),
             (Change::Expect(Ref::Workspace(workspace.id), Version(2)), Conflict::Stale),
             (Change::Expect(Ref::Membership(workspace.id, self.leaver.id), Version(1)), Conflict::Stale),
             (Change::Insert(User { email: user.email.clone(), ..a_user() }.into()), Conflict::Duplicate),
