@@ -369,28 +369,23 @@ where
     F: Future<Output = Result<T, Failure>>,
 {
     let mut membership = member.joined().membership.clone();
-    let mut fresh = true;
-    let of = (membership.workspace, membership.user);
-    let mut tries = 0;
-    loop {
-        if !fresh {
-            let stored = ports.workspaces.membership(of.0, of.1).await?;
-            membership = stored.ok_or(Error::NotFound(Kind::Workspace))?;
-            if !right.is_held_by(membership.role) {
-                return Err(Error::Forbidden(Forbidden::Role));
-            }
-        }
-        let expected = Changes::new().expect(Ref::Membership(of.0, of.1), membership.version);
-        match commit(expected).await {
+    let (workspace, user) = (membership.workspace, membership.user);
+    for _ in 0..=super::ATTEMPTS {
+        let expected = Changes::new().expect(Ref::Membership(workspace, user), membership.version);
+        let failure = match commit(expected).await {
             Ok(done) => return Ok(done),
-            Err(failure) => match failure.conflict() {
-                Some((Conflict::Stale, 0)) if tries < super::ATTEMPTS => {
-                    tries += 1;
-                    fresh = false;
-                }
-                Some((Conflict::MissingParent, _)) => return Err(Error::NotFound(Kind::Chat)),
-                _ => return Err(failure.into()),
-            },
+            Err(failure) => failure,
+        };
+        match failure.conflict() {
+            Some((Conflict::Stale, 0)) => {}
+            Some((Conflict::MissingParent, _)) => return Err(Error::NotFound(Kind::Chat)),
+            _ => return Err(failure.into()),
+        }
+        let stored = ports.workspaces.membership(workspace, user).await?;
+        membership = stored.ok_or(Error::NotFound(Kind::Workspace))?;
+        if !right.is_held_by(membership.role) {
+            return Err(Error::Forbidden(Forbidden::Role));
         }
     }
+    Err(Error::Conflict(Obstacle::Concurrent))
 }

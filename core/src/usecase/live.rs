@@ -49,6 +49,27 @@ pub enum LiveEvent {
     Delta(Delta),
 }
 
+impl LiveEvent {
+    const fn chat(&self) -> ChatId {
+        match self {
+            Self::MessageCreated(message) | Self::MessageEnded(message) => message.chat,
+            Self::ChatCreated(chat) | Self::ChatUpdated(chat) => chat.id,
+            Self::ChatDeleted(chat) => *chat,
+            Self::Delta(delta) => delta.chat,
+        }
+    }
+
+    /// The event as those are told who did not see it happen: a running reply's text comes after it, as deltas.
+    fn in_retrospect(self) -> Self {
+        match self {
+            Self::MessageCreated(message) if message.status == MessageStatus::Streaming => {
+                Self::MessageCreated(blank(&message))
+            }
+            other => other,
+        }
+    }
+}
+
 /// More text of a reply: `text = text[..offset] + added`, in Unicode code points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
@@ -121,13 +142,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn includes(self, event: &LiveEvent) -> bool {
-        let chat = match event {
-            LiveEvent::MessageCreated(message) | LiveEvent::MessageEnded(message) => message.chat,
-            LiveEvent::ChatCreated(chat) | LiveEvent::ChatUpdated(chat) => chat.id,
-            LiveEvent::ChatDeleted(chat) => *chat,
-            LiveEvent::Delta(delta) => delta.chat,
-        };
+    fn includes(self, chat: ChatId) -> bool {
         match self {
             Self::Workspace => true,
             Self::Chat(only) => only == chat,
@@ -164,16 +179,25 @@ impl Text {
 }
 
 impl Growing {
-    fn new(message: &Message, audience: Audience, created: EventNumber, local: bool) -> Self {
+    /// A reply that begins here.
+    fn here(message: &Message, audience: Audience, created: EventNumber) -> Self {
         Self {
             chat: message.chat,
             audience,
             created,
-            local,
+            local: true,
             content: Text::default(),
             reasoning: Text::default(),
             askers: Vec::new(),
         }
+    }
+
+    /// A reply that runs in another process, with what is stored of it.
+    fn elsewhere(message: &Message, audience: Audience, created: EventNumber) -> Self {
+        let mut growing = Self { local: false, ..Self::here(message, audience, created) };
+        growing.content.push(&message.content);
+        growing.reasoning.push(message.reasoning.as_deref().unwrap_or_default());
+        growing
     }
 
     fn part(&mut self, part: Part) -> &mut Text {
@@ -185,6 +209,12 @@ impl Growing {
 
     fn length(&self) -> usize {
         self.content.text.len() + self.reasoning.text.len()
+    }
+
+    /// The answer so far, and the thoughts where there are any.
+    fn texts(&self) -> (String, Option<String>) {
+        let reasoning = &self.reasoning.text;
+        (self.content.text.clone(), (!reasoning.is_empty()).then(|| reasoning.clone()))
     }
 
     /// All text so far, as deltas from the start.
@@ -301,23 +331,18 @@ impl Room {
 
     /// The text so far of a reply.
     pub(super) fn text_of(&self, message: MessageId) -> (String, Option<String>) {
-        let state = self.lock();
-        let Some(growing) = state.growing.get(&message) else { return (String::new(), None) };
-        let reasoning = &growing.reasoning.text;
-        (growing.content.text.clone(), (!reasoning.is_empty()).then(|| reasoning.clone()))
+        self.lock().growing.get(&message).map_or((String::new(), None), Growing::texts)
     }
 
     /// The text so far of a reply, where it has grown beyond `length` bytes.
     pub(super) fn text_beyond(&self, message: MessageId, length: usize) -> Option<(String, Option<String>)> {
-        let grown = self.lock().growing.get(&message)?.length() > length;
-        grown.then(|| self.text_of(message))
+        self.lock().growing.get(&message).filter(|growing| growing.length() > length).map(Growing::texts)
     }
 
     /// An event of this process, right after its commit.
-    fn publish(&self, number: EventNumber, audience: Audience, event: LiveEvent) {
+    fn publish(&self, number: EventNumber, delivery: Arc<Delivery>) {
         let mut state = self.lock();
         let Some(last) = state.last else { return };
-        let delivery = Delivery::new(Some(number), audience, Some(event));
         if number == last + 1 {
             state.advance(number, delivery);
         } else if number > last {
@@ -423,7 +448,7 @@ impl Live {
     /// A chat's event of this process, right after its commit.
     pub(super) fn publish_chat(&self, number: Option<EventNumber>, chat: &Chat, event: LiveEvent) {
         if let Some(number) = number {
-            self.room(chat.workspace).publish(number, chat.audience(), event);
+            self.room(chat.workspace).publish(number, Delivery::new(Some(number), chat.audience(), Some(event)));
         }
     }
 
@@ -436,43 +461,41 @@ impl Live {
         asker: Option<&Actor>,
     ) -> (Arc<Room>, Option<ReplyWatch>) {
         let room = self.room(message.workspace);
-        let mut growing = Growing::new(reply, audience, first + 1, true);
+        let mut growing = Growing::here(reply, audience, first + 1);
+        // The same deliveries for all who are told, so that each is rendered once.
+        let told = [(first, message), (first + 1, reply)].map(|(number, message)| {
+            (number, Delivery::new(Some(number), audience, Some(LiveEvent::MessageCreated(message.clone()))))
+        });
         let watch = asker.map(|actor| {
             let ticket = self.stand(actor, message.workspace);
             let (queue, deliveries) = mpsc::channel(QUEUE);
             growing.askers.push(Seat { watcher: ticket.id, queue });
-            let told = [(first, message), (first + 1, reply)].map(|(number, message)| {
-                Delivery::new(Some(number), audience, Some(LiveEvent::MessageCreated(message.clone())))
-            });
             ReplyWatch {
                 ticket,
                 room: room.clone(),
                 chat: reply.chat,
                 message: reply.id,
                 audience,
-                backlog: told.into(),
+                backlog: told.iter().map(|(_, delivery)| delivery.clone()).collect(),
                 queue: Some(deliveries),
                 ended: false,
             }
         });
         room.lock().growing.insert(reply.id, growing);
-        room.publish(first, audience, LiveEvent::MessageCreated(message.clone()));
-        room.publish(first + 1, audience, LiveEvent::MessageCreated(reply.clone()));
+        for (number, delivery) in told {
+            room.publish(number, delivery);
+        }
         (room, watch)
     }
 
     /// A reply has ended, here (then with the number of its event) or by another process.
     pub(super) fn end(&self, room: &Arc<Room>, number: Option<EventNumber>, message: &Message) {
-        let audience = {
-            let mut state = room.lock();
-            let Some(mut growing) = state.growing.remove(&message.id) else { return };
-            let ended = LiveEvent::MessageEnded(message.clone());
-            let delivery = Delivery::new(number, growing.audience, Some(ended));
-            hand_out(&mut growing.askers, &delivery);
-            growing.audience
-        };
+        let Some(mut growing) = room.lock().growing.remove(&message.id) else { return };
+        let ended = LiveEvent::MessageEnded(message.clone());
+        let delivery = Delivery::new(number, growing.audience, Some(ended));
+        hand_out(&mut growing.askers, &delivery);
         if let Some(number) = number {
-            room.publish(number, audience, LiveEvent::MessageEnded(message.clone()));
+            room.publish(number, delivery);
         }
     }
 
@@ -609,10 +632,7 @@ impl Live {
         let mut elsewhere = Vec::with_capacity(running.len());
         for (_, message) in running.into_iter().filter(|(_, message)| announced.contains(&message.id)) {
             if let Some(chat) = self.ports.chats.chat(workspace, message.chat).await? {
-                let mut growing = Growing::new(&message, chat.audience(), 0, false);
-                growing.content.push(&message.content);
-                growing.reasoning.push(message.reasoning.as_deref().unwrap_or_default());
-                elsewhere.push((growing, message.id));
+                elsewhere.push((Growing::elsewhere(&message, chat.audience(), 0), message.id));
             }
         }
         Ok((newest, elsewhere))
@@ -665,24 +685,13 @@ impl Live {
                 let delivery = match (state.early.remove(&logged.number), loaded) {
                     (Some(early), _) => early,
                     (None, Some((audience, event))) => {
-                        let mut so_far = None;
-                        let event = event.map(|event| match event {
-                            LiveEvent::MessageCreated(message) if message.status == MessageStatus::Streaming => {
-                                let blank = blank(&message);
-                                so_far = Some(message);
-                                LiveEvent::MessageCreated(blank)
-                            }
-                            other => other,
-                        });
-                        if let Some(message) = so_far {
-                            state.growing.entry(message.id).or_insert_with(|| {
-                                let mut growing = Growing::new(&message, audience, logged.number, false);
-                                growing.content.push(&message.content);
-                                growing.reasoning.push(message.reasoning.as_deref().unwrap_or_default());
-                                growing
-                            });
+                        if let Some(LiveEvent::MessageCreated(message)) = &event
+                            && message.status == MessageStatus::Streaming
+                        {
+                            let growing = || Growing::elsewhere(message, audience, logged.number);
+                            state.growing.entry(message.id).or_insert_with(growing);
                         }
-                        Delivery::new(Some(logged.number), audience, event)
+                        Delivery::new(Some(logged.number), audience, event.map(LiveEvent::in_retrospect))
                     }
                     // It was handed out by its own process's publish between the two looks.
                     (None, None) => continue,
@@ -837,7 +846,7 @@ impl Watch {
         self.snapshot.clear();
         let fresh = self.position.is_none();
         for (message, chat, audience, so_far) in seated.running {
-            if !audience.includes(self.member.standing.user) || self.scope.excludes(chat) {
+            if !audience.includes(self.member.standing.user) || !self.scope.includes(chat) {
                 continue;
             }
             if fresh && let Some(message) = self.live.ports.chats.message(chat, message).await? {
@@ -867,13 +876,7 @@ impl Watch {
         let (mut page, mut position) = (Vec::new(), None);
         for logged in events.into_iter().take_while(|logged| logged.number <= until) {
             let (audience, event) = self.live.load(workspace, logged.event.kind).await?;
-            let event = event.map(|event| match event {
-                LiveEvent::MessageCreated(message) if message.status == MessageStatus::Streaming => {
-                    LiveEvent::MessageCreated(blank(&message))
-                }
-                other => other,
-            });
-            page.push(Delivery::new(Some(logged.number), audience, event));
+            page.push(Delivery::new(Some(logged.number), audience, event.map(LiveEvent::in_retrospect)));
             position = Some(logged.number);
         }
         self.backlog.extend(page);
@@ -888,7 +891,7 @@ impl Watch {
             self.position = self.position.max(Some(number));
         }
         let seen = match delivery.event() {
-            Some(event) => delivery.audience.includes(self.member.standing.user) && self.scope.includes(event),
+            Some(event) => delivery.audience.includes(self.member.standing.user) && self.scope.includes(event.chat()),
             // Only the opening frame has no event and yet must be seen.
             None => self.told.is_none(),
         };
@@ -904,12 +907,6 @@ impl Watch {
         let cursor = cursor.filter(|_| cursor > self.told);
         self.told = self.told.max(cursor);
         Some(Frame { cursor, delivery })
-    }
-}
-
-impl Scope {
-    fn excludes(self, chat: ChatId) -> bool {
-        matches!(self, Self::Chat(only) if only != chat)
     }
 }
 
