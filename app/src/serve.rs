@@ -50,7 +50,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often an installation that is not set up yet is looked at.
 const UNSET: Duration = Duration::from_secs(2);
-/// How long one attempt at joining may take, a migration included. What was migrated by then stays so.
+/// How long one attempt at joining may take, a migration included.
 const ATTEMPT: Duration = Duration::from_secs(300);
 
 /// Serves until SIGTERM or SIGINT, then lets running replies end. A second signal ends it at once.

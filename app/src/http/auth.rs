@@ -242,3 +242,17 @@ impl KeysApi {
         Ok(Json(keys))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::edge::names::reads_as_documented;
+
+    #[test]
+    fn requests_are_read_as_the_document_shows_them() {
+        reads_as_documented::<SetupRequest>();
+        reads_as_documented::<LoginRequest>();
+        reads_as_documented::<RefreshRequest>();
+        reads_as_documented::<PasswordRequest>();
+    }
+}

@@ -292,3 +292,17 @@ impl ChatsApi {
         Ok(feed::stream(watch, &self.0.stop))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::edge::names::reads_as_documented;
+
+    #[test]
+    fn requests_are_read_as_the_document_shows_them() {
+        reads_as_documented::<CreateChatRequest>();
+        reads_as_documented::<UpdateChatRequest>();
+        reads_as_documented::<SendMessageRequest>();
+        reads_as_documented::<ParametersRequest>();
+    }
+}

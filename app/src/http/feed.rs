@@ -205,3 +205,46 @@ pub fn stream_reply(watch: ReplyWatch, stop: &CancellationToken) -> EventStream<
     let frames = unfold(watch, |mut watch| async move { watch.next().await.map(|next| (wire(&next), watch)) });
     EventStream::new(frames, stop.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use private_chat_core::model::chat::{Chat, Message, ReplyError, ReplyFault, Usage};
+    use private_chat_core::usecase::live::Delta;
+    use private_chat_tests::fixture::{a_chat, a_message, a_reply, a_user, a_workspace};
+
+    use super::*;
+    use crate::http::edge::names::writes_as_documented;
+
+    fn an_end(chat: &Chat, status: MessageStatus) -> LiveEvent {
+        let error = ReplyError { code: ReplyFault::Timeout, detail: "nothing came".into() };
+        let usage = Some(Usage { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 });
+        LiveEvent::MessageEnded(Message { status, error: Some(error), usage, ..a_reply(chat) })
+    }
+
+    fn a_delta(chat: &Chat, part: Part) -> LiveEvent {
+        let message = a_reply(chat).id;
+        LiveEvent::Delta(Delta { chat: chat.id, message, offset: 3, part, added: "more".into() })
+    }
+
+    #[test]
+    fn every_event_is_written_as_the_document_shows_it() {
+        let (user, workspace) = (a_user(), a_workspace());
+        let chat = a_chat(&workspace, &user);
+        for (name, event) in [
+            ("message.created", LiveEvent::MessageCreated(a_message(&chat, &user))),
+            ("message.delta", a_delta(&chat, Part::Content)),
+            ("message.delta", a_delta(&chat, Part::Reasoning)),
+            ("message.completed", an_end(&chat, MessageStatus::Complete)),
+            ("message.stopped", an_end(&chat, MessageStatus::Stopped)),
+            ("message.failed", an_end(&chat, MessageStatus::Failed)),
+            ("message.interrupted", an_end(&chat, MessageStatus::Interrupted)),
+            ("chat.created", LiveEvent::ChatCreated(chat.clone())),
+            ("chat.updated", LiveEvent::ChatUpdated(chat.clone())),
+            ("chat.deleted", LiveEvent::ChatDeleted(chat.id)),
+        ] {
+            let view = EventView::from(&event);
+            writes_as_documented(&view);
+            assert_eq!((view.name(), serde_json::to_value(&view).unwrap()["type"].as_str()), (name, Some(name)));
+        }
+    }
+}

@@ -58,3 +58,14 @@ impl UsersApi {
         Ok(Json(self.0.cases.users.create(&by.0.0, new).await?.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::edge::names::reads_as_documented;
+
+    #[test]
+    fn requests_are_read_as_the_document_shows_them() {
+        reads_as_documented::<CreateUserRequest>();
+    }
+}

@@ -127,3 +127,15 @@ impl WorkspacesApi {
         Ok(feed::stream(watch, &self.0.stop))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::edge::names::reads_as_documented;
+
+    #[test]
+    fn requests_are_read_as_the_document_shows_them() {
+        reads_as_documented::<CreateWorkspaceRequest>();
+        reads_as_documented::<UpdateWorkspaceRequest>();
+    }
+}

@@ -12,7 +12,8 @@ pub mod serve;
 pub mod time;
 
 #[cfg(test)]
-pub mod names;
+#[cfg(test)]
+pub(crate) mod names;
 
 mod body;
 mod docs;

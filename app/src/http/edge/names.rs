@@ -13,7 +13,7 @@ use super::schema::Schema;
 ///
 /// # Panics
 /// With both lists of fields.
-pub fn reads_as_documented<T: DeserializeOwned + Type + 'static>() {
+pub(crate) fn reads_as_documented<T: DeserializeOwned + Type + 'static>() {
     let mut read = Fields(&[]);
     let _ = T::deserialize(&mut read);
     let mut read = read.0.to_vec();
@@ -34,7 +34,7 @@ pub fn reads_as_documented<T: DeserializeOwned + Type + 'static>() {
 ///
 /// # Panics
 /// With the place and what is wrong there.
-pub fn writes_as_documented<T: Serialize + Type + 'static>(example: &T) {
+pub(crate) fn writes_as_documented<T: Serialize + Type + 'static>(example: &T) {
     let written = serde_json::to_value(example).unwrap_or_default();
     let schema = Schema::of::<T>();
     let mut wrong = Vec::new();
