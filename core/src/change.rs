@@ -3,9 +3,11 @@
 //! Guarded changes (`Insert`, `Update`, `Delete`, `Expect`) touch exactly one row or the whole unit is refused. Unguarded ones (`Append`, `Add`)
 //! are for what many write at once, so that innocent senders never get a conflict.
 
-use crate::id::{ChatId, InstanceId, MessageId, SessionId, UserId, WorkspaceId};
+use crate::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
 use crate::model::chat::{Chat, Message, RunningReply, Seq};
+use crate::model::idempotency::{KeyHash, KeyedRequest};
 use crate::model::installation::Installation;
+use crate::model::invitation::Invitation;
 use crate::model::session::Session;
 use crate::model::user::User;
 use crate::model::workspace::{Membership, Workspace};
@@ -46,10 +48,12 @@ pub enum Record {
     Session(Session),
     Workspace(Workspace),
     Membership(Membership),
+    Invitation(Invitation),
     Chat(Chat),
     Message(Message),
     RunningReply(RunningReply),
     Instance(Instance),
+    KeyedRequest(KeyedRequest),
 }
 
 macro_rules! records {
@@ -63,7 +67,7 @@ macro_rules! records {
 }
 records! {
     Installation(Installation), User(User), Session(Session), Workspace(Workspace), Membership(Membership),
-    Chat(Chat), Message(Message), RunningReply(RunningReply), Instance(Instance),
+    Invitation(Invitation), Chat(Chat), Message(Message), RunningReply(RunningReply), Instance(Instance), KeyedRequest(KeyedRequest),
 }
 
 /// The key of a row.
@@ -75,10 +79,12 @@ pub enum Ref {
     Session(SessionId),
     Workspace(WorkspaceId),
     Membership(WorkspaceId, UserId),
+    Invitation(InvitationId),
     Chat(ChatId),
     Message(ChatId, MessageId),
     RunningReply(MessageId),
     Instance(InstanceId),
+    KeyedRequest(UserId, KeyHash),
 }
 
 impl Record {
@@ -91,10 +97,12 @@ impl Record {
             Self::Session(session) => Ref::Session(session.id),
             Self::Workspace(workspace) => Ref::Workspace(workspace.id),
             Self::Membership(membership) => Ref::Membership(membership.workspace, membership.user),
+            Self::Invitation(invitation) => Ref::Invitation(invitation.id),
             Self::Chat(chat) => Ref::Chat(chat.id),
             Self::Message(message) => Ref::Message(message.chat, message.id),
             Self::RunningReply(running) => Ref::RunningReply(running.message),
             Self::Instance(instance) => Ref::Instance(instance.id),
+            Self::KeyedRequest(request) => Ref::KeyedRequest(request.user, request.key),
         }
     }
 
@@ -107,10 +115,12 @@ impl Record {
             Self::Session(record) => record.version,
             Self::Workspace(record) => record.version,
             Self::Membership(record) => record.version,
+            Self::Invitation(record) => record.version,
             Self::Chat(record) => record.version,
             Self::Message(record) => record.version,
             Self::RunningReply(record) => record.version,
             Self::Instance(record) => record.version,
+            Self::KeyedRequest(record) => record.version,
         }
     }
 }
@@ -120,8 +130,8 @@ impl Record {
 pub enum Counter {
     /// The members of a workspace.
     Members(WorkspaceId),
-    /// The workspaces that a user made and that still stand.
-    WorkspacesMade(UserId),
+    /// The workspaces that a user is a member of.
+    Memberships(UserId),
 }
 
 /// One thing to be written.
@@ -132,7 +142,8 @@ pub enum Change {
     Insert(Record),
     /// The row of the record's key and version becomes the record, with the next version; else [`Stale`](crate::error::Conflict::Stale).
     Update(Record),
-    /// The row of this key and version goes; else `Stale`. Rows that belong to it go with it.
+    /// The row of this key and version goes; else `Stale`. Rows that belong to it go with it. Of a workspace, all that leads to it goes: its
+    /// members, its invitations, its running replies. What nobody can reach by then is left to [`purge`](crate::port::store::UnitOfWork::purge).
     Delete(Ref, Version),
     /// The row stands in this version and does so until the commit; else `Stale`. Nothing is written.
     Expect(Ref, Version),
@@ -174,6 +185,12 @@ pub enum EventKind {
     ChatUpdated(ChatId),
     /// A chat is gone.
     ChatDeleted(ChatId),
+    /// Somebody became a member.
+    MemberJoined(UserId),
+    /// A member has another role.
+    MemberUpdated(UserId),
+    /// A member left, or was removed.
+    MemberLeft(UserId),
 }
 
 /// The number of an event in its workspace, from 1, without gaps: what clients carry as `Last-Event-ID`.
@@ -239,9 +256,8 @@ impl Changes {
         self.with(Change::Add { counter, delta, ceiling })
     }
 
-    /// Adds an event, numbered in the same transaction. All events of a unit belong to one workspace.
+    /// Adds an event, numbered in the same transaction, in its own workspace.
     pub fn emit(mut self, event: Event) -> Self {
-        debug_assert!(self.events.iter().all(|other| other.workspace == event.workspace));
         self.events.push(event);
         self
     }
@@ -262,10 +278,18 @@ impl Changes {
 /// What a commit made that its caller could not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// The number of the first event; the others follow without a gap. None where there were none.
-    pub first_event: Option<EventNumber>,
+    /// For each event, in their order, its number in its workspace. Those of one workspace follow each other without a gap.
+    pub events: Vec<EventNumber>,
     /// For each `Append`, in their order, where the message went.
     pub appended: Vec<Appended>,
+}
+
+impl Committed {
+    /// The number of the first event; zero, which is nobody's, where there was none.
+    #[must_use]
+    pub fn first_event(&self) -> EventNumber {
+        self.events.first().copied().unwrap_or_default()
+    }
 }
 
 /// Where a message went.

@@ -131,6 +131,8 @@ pub enum Unauthenticated {
     RefreshToken,
     /// A spent refresh token came again: its whole session is ended.
     RefreshTokenReused,
+    /// The invitation token is none, or no longer one.
+    InvitationToken,
 }
 
 /// Why somebody who is known may not do something.
@@ -140,13 +142,23 @@ pub enum Forbidden {
     Role,
     /// They must change their password first.
     PasswordChangeRequired,
+    /// It is something of their own account that only another administrator may change.
+    OwnAccount,
 }
 
 /// A kind of thing that was not found, or that the caller may not know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A user.
+    User,
+    /// A session.
+    Session,
     /// A workspace.
     Workspace,
+    /// A member of a workspace.
+    Member,
+    /// An invitation.
+    Invitation,
     /// A chat.
     Chat,
     /// A message.
@@ -156,7 +168,11 @@ pub enum Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::User => "user",
+            Self::Session => "session",
             Self::Workspace => "workspace",
+            Self::Member => "member",
+            Self::Invitation => "invitation",
             Self::Chat => "chat",
             Self::Message => "message",
         })
@@ -164,7 +180,7 @@ impl fmt::Display for Kind {
 }
 
 /// What stands against a request that is otherwise fine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// The first administrator exists already.
     SetupCompleted,
@@ -174,8 +190,16 @@ pub enum Obstacle {
     Concurrent,
     /// The reply has ended, so that it can't be stopped.
     NotRunning,
-    /// The caller owns as many workspaces as one may.
+    /// The caller is in as many workspaces as one may be.
     TooManyWorkspaces,
+    /// It would leave the installation without an administrator who may sign in.
+    LastAdmin,
+    /// It would leave workspaces without an OWNER: these, by their names.
+    SoleOwner(Vec<String>),
+    /// It would leave the workspace without an OWNER.
+    LastOwner,
+    /// They are a member already.
+    AlreadyMember,
 }
 
 /// What a use case may answer in place of a value.
@@ -196,6 +220,9 @@ pub enum Error {
     /// It conflicts with the present state.
     #[error("conflict: {0:?}")]
     Conflict(Obstacle),
+    /// The `Idempotency-Key` was used before, for another request.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyKeyReused,
     /// The event cursor lies outside the kept log.
     #[error("the cursor lies outside the kept log")]
     CursorExpired,

@@ -77,6 +77,8 @@ ids! {
     ChatId;
     /// A message of a chat, a person's or a model's.
     MessageId;
+    /// An invitation into a workspace.
+    InvitationId;
     /// One running process of the program.
     InstanceId;
 }

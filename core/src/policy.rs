@@ -1,14 +1,27 @@
-//! One table of who may do what in a workspace. What is not in it is not allowed.
+//! One table of who may do what. What is not in it is not allowed.
 
+use crate::model::user::GlobalRole;
 use crate::model::workspace::Role;
 
-/// Something that a member may be allowed to do.
+/// Something that a member may be allowed to do in a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Right {
     /// See the workspace itself.
     SeeWorkspace,
     /// Change its settings.
     EditWorkspace,
+    /// Delete it, with all that is in it.
+    DeleteWorkspace,
+    /// See who belongs to it.
+    SeeMembers,
+    /// Leave it.
+    Leave,
+    /// Give members other roles.
+    ChangeRoles,
+    /// Remove members.
+    RemoveMembers,
+    /// Invite people, see who is invited, and take invitations back.
+    Invite,
     /// List and read chats, and follow what happens.
     ReadChats,
     /// Make a chat.
@@ -26,9 +39,11 @@ impl Right {
     #[must_use]
     pub const fn least_role(self) -> Role {
         match self {
-            Self::SeeWorkspace | Self::ReadChats => Role::Guest,
+            Self::SeeWorkspace | Self::SeeMembers | Self::Leave | Self::ReadChats => Role::Guest,
             Self::CreateChat | Self::Send | Self::EditChat | Self::StopReply => Role::Member,
-            Self::EditWorkspace => Role::Owner,
+            Self::EditWorkspace | Self::DeleteWorkspace | Self::ChangeRoles | Self::RemoveMembers | Self::Invite => {
+                Role::Owner
+            }
         }
     }
 
@@ -36,5 +51,22 @@ impl Right {
     #[must_use]
     pub fn is_held_by(self, role: Role) -> bool {
         role >= self.least_role()
+    }
+}
+
+/// Something that somebody may be allowed to do with the installation as a whole. None of it is a key to a workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GlobalRight {
+    /// Make, see, change and delete accounts, and end their sessions. One's own account needs no right.
+    ManageUsers,
+}
+
+impl GlobalRight {
+    /// Whether this role has it.
+    #[must_use]
+    pub const fn is_held_by(self, role: GlobalRole) -> bool {
+        match self {
+            Self::ManageUsers => matches!(role, GlobalRole::Admin),
+        }
     }
 }

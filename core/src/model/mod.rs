@@ -1,7 +1,9 @@
 //! The things the product is about, and their rules. Pure: no clock, no chance, no I/O.
 
 pub mod chat;
+pub mod idempotency;
 pub mod installation;
+pub mod invitation;
 pub mod password;
 pub mod secret;
 pub mod session;

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::change::Version;
 use crate::id::{SessionId, UserId};
-use crate::model::secret::{Secret, ServerKey};
+use crate::model::secret::{Secret, ServerKey, same};
 use crate::time::Timestamp;
 
 /// How long the token before may come again when its answer was lost.
@@ -145,11 +145,6 @@ impl RefreshToken {
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.text.expose().as_bytes()).into())
     }
-}
-
-/// Compares without telling by its time how much was right.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |odd, (a, b)| odd | (a ^ b)) == 0
 }
 
 impl Session {

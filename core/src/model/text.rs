@@ -47,6 +47,19 @@ pub fn name(field: &str, text: String) -> Result<String, Violation> {
     Ok(text)
 }
 
+/// The text in the form in which it is searched: compatibility characters resolved, marks off, lower case, so that `jose` finds `José`.
+#[must_use]
+pub fn folded(text: &str) -> String {
+    use unicode_normalization::UnicodeNormalization as _;
+    use unicode_normalization::char::is_combining_mark;
+    text.nfkd()
+        .filter(|c| !is_combining_mark(*c))
+        .flat_map(char::to_lowercase)
+        .nfkd()
+        .filter(|c| !is_combining_mark(*c))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +69,15 @@ mod tests {
         for odd in ["😀 x", "e\u{301}", "\u{202e}abc", "a\u{200b}b", " padded "] {
             assert_eq!(name("name", odd.into()), Ok(odd.into()));
         }
+    }
+
+    #[test]
+    fn folding_forgets_case_and_marks() {
+        for same in ["José", "JOSE\u{301}", "jose", "ＪＯＳＥ"] {
+            assert_eq!(folded(same), "jose", "{same}");
+        }
+        assert_eq!(folded("İSTANBUL"), "istanbul");
+        assert_eq!(folded("東京 100%_\\"), "東京 100%_\\");
     }
 
     #[test]

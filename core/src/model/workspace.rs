@@ -4,6 +4,7 @@ use crate::change::Version;
 use crate::error::Violation;
 use crate::id::{UserId, WorkspaceId};
 use crate::model::text;
+use crate::model::user::Email;
 use crate::time::Timestamp;
 
 /// What a member may do in a workspace. Ordered: a later one may do all that an earlier one may.
@@ -64,6 +65,17 @@ pub struct Joined {
     pub membership: Membership,
     /// How many members there are.
     pub member_count: u64,
+}
+
+/// A member as the other members see them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Participant {
+    /// Their membership.
+    pub membership: Membership,
+    /// Their name.
+    pub name: String,
+    /// Their address.
+    pub email: Email,
 }
 
 /// Takes a workspace's description: up to 2000 characters.

@@ -4,19 +4,37 @@ use async_trait::async_trait;
 
 use super::Result;
 use crate::change::{Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent};
-use crate::id::{ChatId, InstanceId, MessageId, SessionId, UserId, WorkspaceId};
+use crate::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
 use crate::model::chat::{Chat, Message, RunningReply, Seq};
+use crate::model::idempotency::{KeyHash, KeyedRequest};
 use crate::model::installation::Installation;
+use crate::model::invitation::Invited;
 use crate::model::session::Session;
-use crate::model::user::{Email, User};
-use crate::model::workspace::{Joined, Membership};
+use crate::model::user::{Email, GlobalRole, User};
+use crate::model::workspace::{Joined, Membership, Participant};
 use crate::page::{ActivityKey, Limit, Page, PageRequest};
+use crate::time::Timestamp;
+
+/// Which users are asked for; what is none does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserFilter {
+    /// What the email or the name contains, both [folded](crate::model::text::folded), as this is.
+    pub query: Option<String>,
+    /// Those of this role.
+    pub role: Option<GlobalRole>,
+    /// Those who may sign in, or those who may not.
+    pub is_active: Option<bool>,
+}
 
 /// Users, and the installation they belong to.
 ///
 /// # Contract
 /// - finds a user by id and by email
 /// - compares emails byte by byte
+/// - lists users newest first without repeats
+/// - finds users by a part of their email or folded name, taken literally
+/// - tells whether there is another active administrator
+/// - finds a keyed request of its own user only
 /// - finds the installation once it is set up
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
@@ -27,6 +45,15 @@ pub trait UserRepository: Send + Sync {
     /// The user of this address. Addresses are canonical already: they are compared byte by byte.
     async fn user_by_email(&self, email: &Email) -> Result<Option<User>>;
 
+    /// The users of a filter, newest first.
+    async fn users(&self, filter: UserFilter, page: PageRequest<UserId>) -> Result<Page<User, UserId>>;
+
+    /// Whether somebody else is an administrator who may sign in.
+    async fn another_admin(&self, besides: UserId) -> Result<bool>;
+
+    /// What this user's request of this key made.
+    async fn keyed_request(&self, user: UserId, key: KeyHash) -> Result<Option<KeyedRequest>>;
+
     /// The installation, once it is set up.
     async fn installation(&self) -> Result<Option<Installation>>;
 }
@@ -36,6 +63,7 @@ pub trait UserRepository: Send + Sync {
 /// # Contract
 /// - finds a session together with its user
 /// - tells which of many sessions stand
+/// - lists the sessions of a user that stand, newest first
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait SessionRepository: Send + Sync {
@@ -44,14 +72,27 @@ pub trait SessionRepository: Send + Sync {
 
     /// Those of these sessions that exist, with their users, in any order; for checking many open streams at once.
     async fn sessions(&self, ids: &[SessionId]) -> Result<Vec<(Session, User)>>;
+
+    /// Those sessions of a user that stand at `now`: of this epoch, not ended, not expired; newest first.
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        epoch: u64,
+        now: Timestamp,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<Session, SessionId>>;
 }
 
-/// Workspaces and their members.
+/// Workspaces, their members, and those who are invited.
 ///
 /// # Contract
 /// - finds a workspace for its members only
 /// - lists the workspaces of a user newest first without repeats
 /// - tells which of many memberships stand
+/// - lists the members of a workspace by their ids without repeats
+/// - tells whether a workspace has another owner
+/// - finds an invitation by id and by workspace and email
+/// - lists the invitations of a workspace and of an email that stand, newest first
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait WorkspaceRepository: Send + Sync {
@@ -66,6 +107,41 @@ pub trait WorkspaceRepository: Send + Sync {
 
     /// The workspaces that the user is a member of, newest first.
     async fn workspaces_of(&self, user: UserId, page: PageRequest<WorkspaceId>) -> Result<Page<Joined, WorkspaceId>>;
+
+    /// A member as the other members see them.
+    async fn participant(&self, workspace: WorkspaceId, user: UserId) -> Result<Option<Participant>>;
+
+    /// The members of a workspace, in the order of their ids, which is the order in which their accounts were made.
+    async fn participants(
+        &self,
+        workspace: WorkspaceId,
+        page: PageRequest<UserId>,
+    ) -> Result<Page<Participant, UserId>>;
+
+    /// Whether somebody else is an OWNER of the workspace.
+    async fn another_owner(&self, workspace: WorkspaceId, besides: UserId) -> Result<bool>;
+
+    /// The invitation of this id, whether it stands or has expired.
+    async fn invitation(&self, id: InvitationId) -> Result<Option<Invited>>;
+
+    /// The invitation of this address into this workspace, whether it stands or has expired.
+    async fn invitation_to(&self, workspace: WorkspaceId, email: &Email) -> Result<Option<Invited>>;
+
+    /// The invitations into a workspace that stand at `now`, newest first.
+    async fn invitations_into(
+        &self,
+        workspace: WorkspaceId,
+        now: Timestamp,
+        page: PageRequest<InvitationId>,
+    ) -> Result<Page<Invited, InvitationId>>;
+
+    /// The invitations of an address that stand at `now`, newest first.
+    async fn invitations_of(
+        &self,
+        email: &Email,
+        now: Timestamp,
+        page: PageRequest<InvitationId>,
+    ) -> Result<Page<Invited, InvitationId>>;
 }
 
 /// Which chats of a workspace are asked for.
@@ -157,6 +233,17 @@ pub trait ReplyRepository: Send + Sync {
     async fn instances(&self) -> Result<Vec<Instance>>;
 }
 
+/// What is over: sessions, invitations and keyed requests that end, or were made, before these times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// Sessions that expired before this time.
+    pub sessions: Timestamp,
+    /// Invitations that expired before this time.
+    pub invitations: Timestamp,
+    /// Keyed requests that were made before this time.
+    pub keyed_requests: Timestamp,
+}
+
 /// The one way to write.
 ///
 /// # Contract
@@ -168,6 +255,8 @@ pub trait ReplyRepository: Send + Sync {
 /// - refuses a row whose parent is gone
 /// - expects without writing
 /// - deletes what belongs to a deleted row
+/// - leaves nothing of a deleted workspace within reach
+/// - purges what is over and what nobody can reach, and nothing else
 /// - appends messages in one sequence however many write
 /// - gives an appended message the last one as its parent
 /// - refuses a parent of another chat
@@ -175,6 +264,7 @@ pub trait ReplyRepository: Send + Sync {
 /// - keeps what append moves when a chat is updated
 /// - adds up to a ceiling however many write
 /// - numbers events in the order of their commits
+/// - numbers the events of several workspaces in one unit
 /// - is not undone by a caller that goes away
 /// - retries deadlocks and lock timeouts by itself
 /// - checkpoints only replies that still run
@@ -195,6 +285,13 @@ pub trait UnitOfWork: Send + Sync {
     /// # Errors
     /// `Unavailable`.
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Checkpointed>;
+
+    /// Removes some of what is over and of what was left by deleted workspaces: so little at once that nobody else waits for long.
+    /// Says how many rows went; none when nothing is left to be removed.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn purge(&self, over: Over) -> Result<u64>;
 
     /// Brings the database to the schema that this program needs, under a lock that other processes respect. Changes nothing where that is
     /// done already.

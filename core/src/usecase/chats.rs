@@ -156,7 +156,7 @@ impl Chats {
             async { self.ports.work.commit(changes).await }
         })
         .await?;
-        self.live.publish_chat(committed.first_event, &chat, LiveEvent::ChatCreated(chat.clone()));
+        self.live.publish_chat(committed.first_event(), &chat, LiveEvent::ChatCreated(chat.clone()));
         Ok(chat)
     }
 
@@ -212,7 +212,7 @@ impl Chats {
             let renamed = Chat { title: Some(title.clone()), updated_at: now, ..old };
             let changed = event(&renamed, EventKind::ChatUpdated(renamed.id), now);
             let committed = self.ports.work.commit(Changes::new().update(renamed.clone()).emit(changed)).await?;
-            Ok((committed.first_event, Chat { version: renamed.version.next(), ..renamed }))
+            Ok((committed.first_event(), Chat { version: renamed.version.next(), ..renamed }))
         })
         .await?;
         self.live.publish_chat(number, &chat, LiveEvent::ChatUpdated(chat.clone()));

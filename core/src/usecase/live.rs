@@ -26,6 +26,7 @@ use crate::error::{Error, Failure};
 use crate::id::{ChatId, MessageId, SessionId, UserId, WorkspaceId};
 use crate::model::chat::{Audience, Chat, Message, MessageStatus};
 use crate::model::user::GlobalRole;
+use crate::model::workspace::Participant;
 use crate::page::Limit;
 use crate::policy::Right;
 use crate::port::Ports;
@@ -46,16 +47,21 @@ pub enum LiveEvent {
     ChatCreated(Chat),
     ChatUpdated(Chat),
     ChatDeleted(ChatId),
+    MemberJoined(Participant),
+    MemberUpdated(Participant),
+    MemberLeft(UserId),
     Delta(Delta),
 }
 
 impl LiveEvent {
-    const fn chat(&self) -> ChatId {
+    /// Which chat it is of; none where it is the workspace's own.
+    const fn chat(&self) -> Option<ChatId> {
         match self {
-            Self::MessageCreated(message) | Self::MessageEnded(message) => message.chat,
-            Self::ChatCreated(chat) | Self::ChatUpdated(chat) => chat.id,
-            Self::ChatDeleted(chat) => *chat,
-            Self::Delta(delta) => delta.chat,
+            Self::MessageCreated(message) | Self::MessageEnded(message) => Some(message.chat),
+            Self::ChatCreated(chat) | Self::ChatUpdated(chat) => Some(chat.id),
+            Self::ChatDeleted(chat) => Some(*chat),
+            Self::Delta(delta) => Some(delta.chat),
+            Self::MemberJoined(_) | Self::MemberUpdated(_) | Self::MemberLeft(_) => None,
         }
     }
 
@@ -142,10 +148,10 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn includes(self, chat: ChatId) -> bool {
+    fn includes(self, chat: Option<ChatId>) -> bool {
         match self {
             Self::Workspace => true,
-            Self::Chat(only) => only == chat,
+            Self::Chat(only) => chat == Some(only),
         }
     }
 }
@@ -446,10 +452,13 @@ impl Live {
     }
 
     /// A chat's event of this process, right after its commit.
-    pub(super) fn publish_chat(&self, number: Option<EventNumber>, chat: &Chat, event: LiveEvent) {
-        if let Some(number) = number {
-            self.room(chat.workspace).publish(number, Delivery::new(Some(number), chat.audience(), Some(event)));
-        }
+    pub(super) fn publish_chat(&self, number: EventNumber, chat: &Chat, event: LiveEvent) {
+        self.room(chat.workspace).publish(number, Delivery::new(Some(number), chat.audience(), Some(event)));
+    }
+
+    /// An event of the workspace itself, of this process, right after its commit.
+    pub(super) fn publish(&self, workspace: WorkspaceId, number: EventNumber, event: LiveEvent) {
+        self.room(workspace).publish(number, Delivery::new(Some(number), Audience::Everybody, Some(event)));
     }
 
     /// A reply begins here: its two messages are told, and it may grow.
@@ -711,13 +720,34 @@ impl Live {
 
     /// An event's subject in its present state, and who may see it; no event where it is gone.
     async fn load(&self, workspace: WorkspaceId, kind: EventKind) -> Result<(Audience, Option<LiveEvent>), Failure> {
-        let id = match kind {
+        match kind {
+            EventKind::MemberJoined(user) => self.load_member(workspace, user, LiveEvent::MemberJoined).await,
+            EventKind::MemberUpdated(user) => self.load_member(workspace, user, LiveEvent::MemberUpdated).await,
+            EventKind::MemberLeft(user) => Ok((Audience::Everybody, Some(LiveEvent::MemberLeft(user)))),
             EventKind::MessageCreated(chat, _)
             | EventKind::MessageEnded(chat, _)
             | EventKind::ChatCreated(chat)
             | EventKind::ChatUpdated(chat)
-            | EventKind::ChatDeleted(chat) => chat,
-        };
+            | EventKind::ChatDeleted(chat) => self.load_of_chat(workspace, chat, kind).await,
+        }
+    }
+
+    async fn load_member(
+        &self,
+        workspace: WorkspaceId,
+        user: UserId,
+        event: fn(Participant) -> LiveEvent,
+    ) -> Result<(Audience, Option<LiveEvent>), Failure> {
+        let participant = self.ports.workspaces.participant(workspace, user).await?;
+        Ok((Audience::Everybody, participant.map(event)))
+    }
+
+    async fn load_of_chat(
+        &self,
+        workspace: WorkspaceId,
+        id: ChatId,
+        kind: EventKind,
+    ) -> Result<(Audience, Option<LiveEvent>), Failure> {
         let Some(chat) = self.ports.chats.chat(workspace, id).await? else {
             let event = matches!(kind, EventKind::ChatDeleted(_)).then_some(LiveEvent::ChatDeleted(id));
             return Ok((Audience::Everybody, event));
@@ -732,7 +762,7 @@ impl Live {
             }
             EventKind::ChatCreated(_) => Some(LiveEvent::ChatCreated(chat)),
             EventKind::ChatUpdated(_) => Some(LiveEvent::ChatUpdated(chat)),
-            EventKind::ChatDeleted(_) => None,
+            _ => None,
         };
         Ok((audience, event))
     }
@@ -846,7 +876,7 @@ impl Watch {
         self.snapshot.clear();
         let fresh = self.position.is_none();
         for (message, chat, audience, so_far) in seated.running {
-            if !audience.includes(self.member.standing.user) || !self.scope.includes(chat) {
+            if !audience.includes(self.member.standing.user) || !self.scope.includes(Some(chat)) {
                 continue;
             }
             if fresh && let Some(message) = self.live.ports.chats.message(chat, message).await? {

@@ -268,7 +268,7 @@ impl Replies {
             message.seq = appended.seq;
             message.parent = appended.parent;
         }
-        let first = committed.first_event.unwrap_or_default();
+        let first = committed.first_event();
         let asker = watched.then_some(&job.actor);
         let (room, watch) = self.live.begin(first, job.audience, (&job.message, &job.reply), asker);
         let (done, end) = oneshot::channel();
@@ -545,7 +545,7 @@ impl Replies {
                     at: ended.updated_at,
                 });
             match self.ports.work.commit(changes).await {
-                Ok(committed) => return Ok(Ended::Here(committed.first_event.unwrap_or_default())),
+                Ok(committed) => return Ok(Ended::Here(committed.first_event())),
                 Err(failure) if failure.conflict().is_some() => {
                     let stored = self.ports.chats.message(ended.chat, ended.id).await?;
                     let row = self.ports.replies.running(ended.id).await?;

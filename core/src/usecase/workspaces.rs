@@ -14,7 +14,7 @@ use crate::page::{Page, PageRequest};
 use crate::policy::Right;
 use crate::port::Ports;
 
-/// How many workspaces one user may make that still stand.
+/// How many workspaces one may be in.
 const MOST_WORKSPACES: i64 = 10_000;
 
 /// A member of a workspace who holds the right they came with. Made by [`Workspaces::enter`] alone.
@@ -130,7 +130,7 @@ impl Workspaces {
             .insert(workspace.clone())
             .insert(membership.clone())
             .add(Counter::Members(workspace.id), 1, None)
-            .add(Counter::WorkspacesMade(actor.user().id), 1, Some(MOST_WORKSPACES));
+            .add(Counter::Memberships(actor.user().id), 1, Some(MOST_WORKSPACES));
         match self.ports.work.commit(changes).await {
             Ok(_) => Ok(Joined { workspace, membership, member_count: 1 }),
             Err(failure) if failure.conflict().is_some_and(|(conflict, _)| conflict == Conflict::Ceiling) => {
