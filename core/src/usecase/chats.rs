@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::auth::Actor;
 use super::deciding_again;
+use super::idempotency::{Idempotency, Stamp};
 use super::live::{Live, LiveEvent, ReplyWatch, Scope, Watch};
 use super::models::Models;
 use super::reply::{Begun, Job, Replies};
@@ -12,6 +13,7 @@ use crate::change::{Changes, Event, EventKind, EventNumber, Ref, Version};
 use crate::error::{Checks, Conflict, Error, Failure, Forbidden, Kind, Obstacle};
 use crate::id::{ChatId, MessageId};
 use crate::model::chat::{self, Chat, Message, MessageStatus, Parameters, Seq, Speaker, Visibility};
+use crate::model::idempotency::{Made, Repeatable};
 use crate::model::user::Author;
 use crate::model::workspace::{self, Role};
 use crate::page::{ActivityKey, Page, PageRequest};
@@ -59,7 +61,7 @@ impl InChat {
 }
 
 /// A chat to be made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewChat {
     /// What people call it.
     pub title: Option<String>,
@@ -72,7 +74,7 @@ pub struct NewChat {
 }
 
 /// A message to be sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewMessage {
     /// The text.
     pub content: String,
@@ -101,13 +103,20 @@ pub struct Chats {
     live: Arc<Live>,
     models: Arc<Models>,
     replies: Arc<Replies>,
+    idempotency: Arc<Idempotency>,
 }
 
 impl Chats {
     /// Over these ports.
     #[must_use]
-    pub const fn new(ports: Ports, live: Arc<Live>, models: Arc<Models>, replies: Arc<Replies>) -> Self {
-        Self { ports, live, models, replies }
+    pub const fn new(
+        ports: Ports,
+        live: Arc<Live>,
+        models: Arc<Models>,
+        replies: Arc<Replies>,
+        idempotency: Arc<Idempotency>,
+    ) -> Self {
+        Self { ports, live, models, replies, idempotency }
     }
 
     /// Lets a member into a chat that they may see.
@@ -125,8 +134,17 @@ impl Chats {
     /// Makes a chat. The member came in with [`Right::CreateChat`].
     ///
     /// # Errors
-    /// `Invalid`.
-    pub async fn create(&self, member: &Member, new: NewChat) -> Result<Chat, Error> {
+    /// `Invalid`; `IdempotencyKeyReused`; `NotFound(Chat)` for a repeated request whose chat is gone.
+    pub async fn create(&self, member: &Member, new: NewChat, request: Option<Repeatable>) -> Result<Chat, Error> {
+        let first = |stamp| self.make(member, new.clone(), stamp);
+        let again = |made: Made| async move {
+            let chat = self.ports.chats.chat(member.workspace(), made.id.into()).await?;
+            chat.ok_or(Error::NotFound(Kind::Chat))
+        };
+        self.idempotency.once(member.actor().user().id, request, first, again).await
+    }
+
+    async fn make(&self, member: &Member, new: NewChat, stamp: Stamp) -> Result<Chat, Error> {
         let mut checks = Checks::new();
         let title = checks.take(new.title.map(chat::title).transpose());
         let system_prompt = checks.take(new.system_prompt.map(workspace::system_prompt).transpose());
@@ -153,6 +171,7 @@ impl Chats {
         };
         let committed = as_member(&self.ports, member, Right::CreateChat, |changes| {
             let changes = changes.insert(chat.clone()).emit(event(&chat, EventKind::ChatCreated(chat.id), now));
+            let changes = stamp.add(changes, Made { id: *chat.id.as_uuid(), reply: None });
             async { self.ports.work.commit(changes).await }
         })
         .await?;
@@ -219,11 +238,36 @@ impl Chats {
         Ok(chat)
     }
 
-    /// Stores a message, begins its reply, and returns at once. The member came in with [`Right::Send`].
+    /// Stores a message, begins its reply, and returns at once. The member came in with [`Right::Send`]. A request that is sent again joins the
+    /// reply that it began.
     ///
     /// # Errors
-    /// `Invalid`; `NotFound(Message)` for a parent that is none of the chat; `ShuttingDown`.
-    pub async fn send(&self, at: &InChat, new: NewMessage, watched: bool) -> Result<Sent, Error> {
+    /// `Invalid`; `NotFound(Message)` for a parent that is none of the chat, and for a repeated request whose message is gone; `ShuttingDown`;
+    /// `IdempotencyKeyReused`.
+    pub async fn send(
+        &self,
+        at: &InChat,
+        new: NewMessage,
+        watched: bool,
+        request: Option<Repeatable>,
+    ) -> Result<Sent, Error> {
+        let first = |stamp| self.begin(at, new.clone(), watched, stamp);
+        let again = |made| self.join(at, made, watched);
+        self.idempotency.once(at.actor().user().id, request, first, again).await
+    }
+
+    /// Joins a reply that a request has begun when it was sent before.
+    async fn join(&self, at: &InChat, made: Made, watched: bool) -> Result<Sent, Error> {
+        let gone = || Error::NotFound(Kind::Message);
+        let message = self.ports.chats.message(at.chat.id, made.id.into()).await?.ok_or_else(gone)?;
+        let reply = made.reply.ok_or_else(gone)?.into();
+        let watch = ReplyWatch::again(&self.live, &at.member, message.clone(), reply).await?;
+        let (watch, end) = if watched { (Some(watch), End::Stored) } else { (None, End::Followed(watch)) };
+        let end = EndOfReply { message: message.clone(), reply, end, ports: self.ports.clone() };
+        Ok(Sent { message, watch, end })
+    }
+
+    async fn begin(&self, at: &InChat, new: NewMessage, watched: bool, stamp: Stamp) -> Result<Sent, Error> {
         let beginning = self.replies.may_begin()?;
         let mut checks = Checks::new();
         let content = checks.take(chat::content(new.content));
@@ -276,6 +320,7 @@ impl Chats {
         // From the commit to the start of the reply nothing may come in between, least of all a client that hangs up.
         let begun = uncancelled(&self.ports.tasks, async move {
             let _beginning = beginning;
+            let made = Made { id: *message.id.as_uuid(), reply: Some(*reply.id.as_uuid()) };
             as_member(&ports, &member, Right::Send, |changes| {
                 let job = Job {
                     message: message.clone(),
@@ -286,12 +331,14 @@ impl Chats {
                     audience,
                     actor: actor.clone(),
                 };
-                replies.begin(job, changes, watched)
+                replies.begin(job, stamp.add(changes, made), watched)
             })
             .await
         });
         let Begun { message, reply, watch, end } = begun.await.ok_or(Error::ShuttingDown)??;
-        Ok(Sent { message: message.clone(), watch, end: EndOfReply { message, reply, end, ports: self.ports.clone() } })
+        let end =
+            EndOfReply { message: message.clone(), reply: reply.id, end: End::Known(end), ports: self.ports.clone() };
+        Ok(Sent { message, watch, end })
     }
 
     /// Ends a running reply; what was made is kept. The member came in with [`Right::StopReply`].
@@ -334,22 +381,38 @@ pub struct Sent {
 /// The end of a reply, to be waited for.
 pub struct EndOfReply {
     message: Message,
-    reply: Message,
-    end: futures_channel::oneshot::Receiver<Message>,
+    reply: MessageId,
+    end: End,
     ports: Ports,
+}
+
+/// How the end of a reply comes to be known.
+enum End {
+    /// The reply runs here, and tells.
+    Known(futures_channel::oneshot::Receiver<Message>),
+    /// It runs somewhere, and is followed.
+    Followed(ReplyWatch),
+    /// Somebody else waits for it.
+    Stored,
 }
 
 impl EndOfReply {
     /// Waits for the end, however it comes; gives the message and the reply.
     ///
     /// # Errors
-    /// `Unavailable` when the process stops before the end is known.
+    /// `Unavailable` when the process stops before the end is known; `NotFound(Message)` when it was deleted.
     pub async fn wait(self) -> Result<(Message, Message), Error> {
-        let reply = match self.end.await {
-            Ok(reply) => reply,
-            Err(_) => self.ports.chats.message(self.reply.chat, self.reply.id).await?.unwrap_or(self.reply),
-        };
-        Ok((self.message, reply))
+        match self.end {
+            End::Known(end) => {
+                if let Ok(reply) = end.await {
+                    return Ok((self.message, reply));
+                }
+            }
+            End::Followed(mut watch) => while watch.next().await.is_some() {},
+            End::Stored => {}
+        }
+        let reply = self.ports.chats.message(self.message.chat, self.reply).await?;
+        Ok((self.message, reply.ok_or(Error::NotFound(Kind::Message))?))
     }
 }
 
