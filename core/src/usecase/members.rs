@@ -8,15 +8,15 @@ use super::workspaces::Member;
 use crate::change::{Changes, Counter, Event, EventKind, Ref};
 use crate::error::{Error, Kind, Obstacle};
 use crate::id::{UserId, WorkspaceId};
-use crate::model::workspace::{Joined, Membership, Participant, Role};
+use crate::model::workspace::{Joined, Membership, Participant, Role, Workspace};
 use crate::page::{Page, PageRequest};
 use crate::policy::Right;
 use crate::port::Ports;
 
 /// Listing, promoting, demoting and removing members.
 ///
-/// Who is a member, and as what, goes through the workspace's version: of two changes that each leave an OWNER, and together would leave none,
-/// the second decides again.
+/// What takes an OWNER from a workspace goes through the workspace's version: of two such changes that each leave an OWNER, and together would
+/// leave none, the second decides again. All else is a matter of the rows of those concerned.
 pub struct Members {
     ports: Ports,
     live: Arc<Live>,
@@ -48,15 +48,13 @@ impl Members {
             if participant.membership.role == role {
                 return Ok((None, participant));
             }
-            if role != Role::Owner {
-                self.leave_an_owner(&participant.membership).await?;
-            }
             let acting = member.still(&self.ports, Right::ChangeRoles).await?;
+            let mut changes = expecting(&acting, user);
+            if participant.membership.role == Role::Owner {
+                changes = changes.update(self.without_owner(joined).await?);
+            }
             let changed = Membership { role, ..participant.membership };
-            let changes = expecting(&acting, user)
-                .update(joined.workspace)
-                .update(changed.clone())
-                .emit(self.event(workspace, EventKind::MemberUpdated(user)));
+            let changes = changes.update(changed.clone()).emit(self.event(workspace, EventKind::MemberUpdated(user)));
             let committed = self.ports.work.commit(changes).await?;
             let membership = Membership { version: changed.version.next(), ..changed };
             Ok((Some(committed.first_event()), Participant { membership, ..participant }))
@@ -81,16 +79,18 @@ impl Members {
         }
         let number = deciding_again(|| async {
             let (joined, participant) = self.find(workspace, user).await?;
-            self.leave_an_owner(&participant.membership).await?;
-            let mut changes = match user == member.actor().user().id {
-                true => Changes::new(),
-                false => expecting(&member.still(&self.ports, Right::RemoveMembers).await?, user),
+            let mut changes = if user == member.actor().user().id {
+                Changes::new()
+            } else {
+                expecting(&member.still(&self.ports, Right::RemoveMembers).await?, user)
             };
+            if participant.membership.role == Role::Owner {
+                changes = changes.update(self.without_owner(joined).await?);
+            }
             if let Some(invited) = self.ports.workspaces.invitation_to(workspace, &participant.email).await? {
                 changes = changes.delete(invited.invitation);
             }
             let changes = changes
-                .update(joined.workspace)
                 .delete(participant.membership)
                 .add(Counter::Members(workspace), -1, None)
                 .add(Counter::Memberships(user), -1, None)
@@ -109,10 +109,13 @@ impl Members {
         joined.zip(participant).ok_or(Error::NotFound(Kind::Member))
     }
 
-    async fn leave_an_owner(&self, without: &Membership) -> Result<(), Error> {
-        let alone = without.role == Role::Owner
-            && !self.ports.workspaces.another_owner(without.workspace, without.user).await?;
-        if alone { Err(Error::Conflict(Obstacle::LastOwner)) } else { Ok(()) }
+    /// The workspace, to be updated: somebody else must own it when this OWNER does no more.
+    async fn without_owner(&self, Joined { workspace, membership, .. }: Joined) -> Result<Workspace, Error> {
+        if self.ports.workspaces.another_owner(workspace.id, membership.user).await? {
+            Ok(workspace)
+        } else {
+            Err(Error::Conflict(Obstacle::LastOwner))
+        }
     }
 
     fn event(&self, workspace: WorkspaceId, kind: EventKind) -> Event {
