@@ -43,21 +43,27 @@ pub(super) enum EventCode {
     ChatCreated,
     ChatUpdated,
     ChatDeleted,
+    MemberJoined,
+    MemberUpdated,
+    MemberLeft,
 }
 
 codes! {
-    EventCode { MessageCreated = 0, MessageEnded = 1, ChatCreated = 2, ChatUpdated = 3, ChatDeleted = 4 }
+    EventCode {
+        MessageCreated = 0, MessageEnded = 1, ChatCreated = 2, ChatUpdated = 3, ChatDeleted = 4,
+        MemberJoined = 5, MemberUpdated = 6, MemberLeft = 7,
+    }
 }
 
 /// A counter's kind and owner.
 pub(super) const fn counter(counter: &Counter) -> (i64, &[u8; 16]) {
     match counter {
         Counter::Members(workspace) => (MEMBERS, workspace.as_bytes()),
-        Counter::WorkspacesMade(user) => (WORKSPACES_MADE, user.as_bytes()),
+        Counter::Memberships(user) => (MEMBERSHIPS, user.as_bytes()),
     }
 }
 
 /// The members of a workspace.
 pub(super) const MEMBERS: i64 = 0;
-/// The workspaces that a user made.
-pub(super) const WORKSPACES_MADE: i64 = 1;
+/// The workspaces that a user is a member of. Those that they made, before anybody could join another's: then the same number.
+pub(super) const MEMBERSHIPS: i64 = 1;

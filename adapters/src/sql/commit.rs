@@ -1,22 +1,23 @@
 //! A unit of work on an open transaction.
 //!
-//! The lock order is the same for every unit, so that two of them never wait for each other in a ring: the head of the workspace's event log
+//! The lock order is the same for every unit, so that two of them never wait for each other in a ring: the heads of the workspaces' event logs
 //! first, then parents before children, then by key. Conflicts nevertheless name the change by its place in the use case's order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use private_chat_core::change::{
     Appended, Change, Changes, Checkpoint, Checkpointed, Committed, Counter, Event, EventKind, EventNumber, Record,
-    Ref, TextSoFar,
+    Ref, TextSoFar, Version,
 };
 use private_chat_core::error::{Conflict, Failure};
 use private_chat_core::id::{MessageId, WorkspaceId};
 use private_chat_core::model::chat::{Message, MessageStatus};
 use sqlx::Error;
 
-use super::code::{self, Code as _, EventCode, MEMBERS, WORKSPACES_MADE};
+use super::code::{self, Code as _, EventCode};
 use super::dialect::{Fault, fault};
+use super::purge;
 use super::read::RUNNING_OF;
 use super::row;
 use super::seam::{Connection, args};
@@ -57,13 +58,19 @@ impl Work for Changes {
     type Made = Committed;
 
     async fn perform(&self, connection: &mut Connection<'_>) -> Result<Committed, Refusal> {
-        let mut unit = Unit { connection, changes: self, first_event: None, appended: HashMap::new() };
+        let mut unit = Unit {
+            connection,
+            changes: self,
+            numbers: HashMap::new(),
+            events: Vec::with_capacity(self.events().len()),
+            appended: HashMap::new(),
+        };
         let headless = unit.take_numbers().await?;
         for place in lock_order(self.changes()) {
             unit.change(&self.changes()[place]).await.map_err(|stop| stop.at(place))?;
         }
         if headless {
-            // The log went with its workspace. The events stand behind the changes.
+            // A log went with its workspace. The events stand behind the changes.
             return Err(Stop::Conflict(Conflict::MissingParent).at(self.changes().len()));
         }
         unit.log_events().await?;
@@ -129,8 +136,8 @@ fn rank(change: &Change) -> (u8, [u8; 16], [u8; 16]) {
         Change::Insert(record) | Change::Update(record) => record.key(),
         Change::Delete(key, _) | Change::Expect(key, _) => *key,
         Change::Append(message) => Ref::Chat(message.chat),
-        Change::Add { counter: Counter::Members(workspace), .. } => return (6, *workspace.as_bytes(), NONE),
-        Change::Add { counter: Counter::WorkspacesMade(user), .. } => return (6, *user.as_bytes(), [1; 16]),
+        Change::Add { counter: Counter::Members(workspace), .. } => return (7, *workspace.as_bytes(), NONE),
+        Change::Add { counter: Counter::Memberships(user), .. } => return (7, *user.as_bytes(), [1; 16]),
     };
     match key {
         Ref::Installation => (0, NONE, NONE),
@@ -139,52 +146,72 @@ fn rank(change: &Change) -> (u8, [u8; 16], [u8; 16]) {
         Ref::Session(id) => (3, *id.as_bytes(), NONE),
         Ref::Workspace(id) => (4, *id.as_bytes(), NONE),
         Ref::Membership(workspace, user) => (5, *workspace.as_bytes(), *user.as_bytes()),
-        Ref::Chat(id) => (7, *id.as_bytes(), NONE),
-        Ref::Message(_, id) => (8, *id.as_bytes(), NONE),
-        Ref::RunningReply(id) => (9, *id.as_bytes(), NONE),
+        // What must be unique in them is not their key: one may take the place of another only in the order given.
+        Ref::Invitation(_) => (6, NONE, NONE),
+        Ref::Chat(id) => (8, *id.as_bytes(), NONE),
+        Ref::Message(_, id) => (9, *id.as_bytes(), NONE),
+        Ref::RunningReply(id) => (10, *id.as_bytes(), NONE),
+        // Last: whoever repeats a request waits for the one that was first, and then finds what it made.
+        Ref::KeyedRequest(user, _) => (11, *user.as_bytes(), NONE),
     }
 }
 
 /// Whether other rows go with the row of this key.
 const fn has_children(key: &Ref) -> bool {
-    matches!(key, Ref::User(_) | Ref::Workspace(_) | Ref::Chat(_) | Ref::Message(..))
+    matches!(key, Ref::User(_) | Ref::Workspace(_) | Ref::Membership(..) | Ref::Chat(_) | Ref::Message(..))
 }
 
 /// A unit of work, half done.
 struct Unit<'u, 'c> {
     connection: &'u mut Connection<'c>,
     changes: &'u Changes,
-    first_event: Option<EventNumber>,
+    /// The next number of each log whose head is locked.
+    numbers: HashMap<WorkspaceId, EventNumber>,
+    events: Vec<EventNumber>,
     appended: HashMap<MessageId, Appended>,
 }
 
 impl Unit<'_, '_> {
-    /// Takes the events' numbers from the head of the log, which thereby is locked. Says whether there is no such log.
+    /// Takes the events' numbers from the heads of their logs, which thereby are locked, and closes the logs of workspaces that are deleted.
+    /// Says whether a log is not there, or closed.
     async fn take_numbers(&mut self) -> Result<bool, Error> {
-        let Some(event) = self.changes.events().first() else { return Ok(false) };
-        if self.makes(event.workspace) {
-            // The head comes with the workspace, and nobody else knows of it yet.
-            self.first_event = Some(1);
-            return Ok(false);
+        let mut heads: BTreeMap<WorkspaceId, u64> = purge::deleted(self.changes).map(|gone| (gone, 0)).collect();
+        for event in self.changes.events() {
+            *heads.entry(event.workspace).or_default() += 1;
         }
-        let events = self.changes.events().len() as u64;
-        let sql = "UPDATE event_heads SET newest = newest + ? WHERE workspace_id = ?";
-        if self.connection.execute(sql, args![events, &event.workspace]).await? == 0 {
-            return Ok(true);
+        let mut headless = false;
+        for (workspace, events) in heads {
+            if self.inserts(&Ref::Workspace(workspace)) {
+                // The head comes with the workspace, and nobody else knows of it yet.
+                self.numbers.insert(workspace, 1);
+                continue;
+            }
+            let closed = self.deletes(workspace);
+            let sql = "UPDATE event_heads SET newest = newest + ?, closed = ? WHERE workspace_id = ? AND closed = 0";
+            if self.connection.execute(sql, args![events, closed, &workspace]).await? == 0 {
+                headless |= events > 0;
+            } else if events > 0 {
+                let sql = "SELECT newest FROM event_heads WHERE workspace_id = ?";
+                let row = self.connection.fetch_one(sql, args![&workspace]).await?.ok_or(Error::RowNotFound)?;
+                let newest: EventNumber = row.columns().count().map_err(|odd| Error::Decode(odd.into()))?;
+                self.numbers.insert(workspace, newest - events + 1);
+            }
         }
-        let sql = "SELECT newest FROM event_heads WHERE workspace_id = ?";
-        let row = self.connection.fetch_one(sql, args![&event.workspace]).await?.ok_or(Error::RowNotFound)?;
-        let newest: EventNumber = row.columns().count().map_err(|odd| Error::Decode(odd.into()))?;
-        self.first_event = Some(newest - events + 1);
-        Ok(false)
+        Ok(headless)
     }
 
-    /// Whether the unit makes this workspace.
-    fn makes(&self, workspace: WorkspaceId) -> bool {
-        self.changes
-            .changes()
-            .iter()
-            .any(|change| matches!(change, Change::Insert(Record::Workspace(new)) if new.id == workspace))
+    /// Whether the unit makes a row of this key.
+    fn inserts(&self, key: &Ref) -> bool {
+        self.changes.changes().iter().any(|change| matches!(change, Change::Insert(new) if new.key() == *key))
+    }
+
+    fn deletes(&self, workspace: WorkspaceId) -> bool {
+        purge::deleted(self.changes).any(|gone| gone == workspace)
+    }
+
+    /// Whether the row of this key goes after all other changes, as they may be of rows that go with it. One that is made anew goes in its turn.
+    fn goes_last(&self, key: &Ref) -> bool {
+        has_children(key) && !self.inserts(key)
     }
 
     async fn change(&mut self, change: &Change) -> Result<(), Stop> {
@@ -193,39 +220,52 @@ impl Unit<'_, '_> {
                 let appended = &self.appended;
                 let seq = |message: MessageId| appended.get(&message).map(|to| to.seq);
                 one(statement::insert(self.connection, record, seq).await?, Conflict::Duplicate)?;
-                if let Record::Workspace(workspace) = record {
-                    self.insert_head(workspace.id).await?;
+                match record {
+                    Record::Workspace(workspace) => self.insert_head(workspace.id).await,
+                    Record::Membership(membership) => self.stands(membership.workspace).await,
+                    Record::Chat(chat) => self.stands(chat.workspace).await,
+                    _ => Ok(()),
                 }
-                Ok(())
             }
             Change::Update(record) => one(statement::update(self.connection, record).await?, Conflict::Stale),
-            // Other changes of the unit may be of rows that go with this one: it is locked in its turn, and goes at the end.
-            Change::Delete(key, version) if has_children(key) => self.expect(key, *version).await,
-            Change::Delete(key, version) => {
-                one(statement::delete(self.connection, key, *version).await?, Conflict::Stale)
-            }
+            // Locked in its turn.
+            Change::Delete(key, version) if self.goes_last(key) => self.expect(key, *version).await,
+            Change::Delete(key, version) => one(self.delete(key, *version).await?, Conflict::Stale),
             Change::Expect(key, version) => self.expect(key, *version).await,
             Change::Append(message) => self.append(message).await,
             Change::Add { counter, delta, ceiling } => self.add(counter, *delta, ceiling.unwrap_or(i64::MAX)).await,
         }
     }
 
-    async fn expect(&mut self, key: &Ref, version: private_chat_core::change::Version) -> Result<(), Stop> {
+    async fn expect(&mut self, key: &Ref, version: Version) -> Result<(), Stop> {
         one(statement::expect(self.connection, key, version).await?, Conflict::Stale)
     }
 
     async fn insert_head(&mut self, workspace: WorkspaceId) -> Result<(), Stop> {
         let events = self.changes.events().iter().filter(|event| event.workspace == workspace).count() as u64;
-        let sql = "INSERT INTO event_heads (workspace_id, newest, forgotten) VALUES (?, ?, 0)";
+        let sql = "INSERT INTO event_heads (workspace_id, newest, forgotten, closed) VALUES (?, ?, 0, 0)";
         self.connection.execute(sql, args![&workspace, events]).await?;
         Ok(())
+    }
+
+    /// Refuses what was put into a deleted workspace: its row is there still, and by foreign key locked from now on.
+    async fn stands(&mut self, workspace: WorkspaceId) -> Result<(), Stop> {
+        if self.numbers.contains_key(&workspace) || self.inserts(&Ref::Workspace(workspace)) {
+            // Its log is open, or made here.
+            return Ok(());
+        }
+        let sql = "SELECT w.deleted FROM workspaces w WHERE w.id = ?";
+        match self.connection.fetch_one(sql, args![&workspace]).await? {
+            Some(row) if !row.columns().flag()? => Ok(()),
+            _ => Err(Stop::Conflict(Conflict::MissingParent)),
+        }
     }
 
     /// Puts a message at the end of its chat. The chat's row is locked by the first statement, so that what the second one reads stands.
     async fn append(&mut self, message: &Message) -> Result<(), Stop> {
         let at = message.created_at;
         let sql = "UPDATE chats SET message_count = message_count + 1, last_message_at = ?, active_at = ? \
-                   WHERE id = ? AND workspace_id = ?";
+                   WHERE id = ? AND workspace_id = ? AND archived < 2";
         let rows = self.connection.execute(sql, args![at, at, &message.chat, &message.workspace]).await?;
         one(rows, Conflict::MissingParent)?;
         let row = match &message.parent {
@@ -283,35 +323,62 @@ impl Unit<'_, '_> {
     }
 
     async fn log_events(&mut self) -> Result<(), Error> {
-        let Some(first) = self.first_event else { return Ok(()) };
-        let sql = "INSERT INTO events (workspace_id, number, kind, chat_id, message_id, happened_at) VALUES (?, ?, ?, ?, ?, ?)";
-        for (number, Event { workspace, kind, at }) in (first..).zip(self.changes.events()) {
-            let (code, chat, message) = match kind {
-                EventKind::MessageCreated(chat, message) => (EventCode::MessageCreated, chat, Some(message)),
-                EventKind::MessageEnded(chat, message) => (EventCode::MessageEnded, chat, Some(message)),
-                EventKind::ChatCreated(chat) => (EventCode::ChatCreated, chat, None),
-                EventKind::ChatUpdated(chat) => (EventCode::ChatUpdated, chat, None),
-                EventKind::ChatDeleted(chat) => (EventCode::ChatDeleted, chat, None),
+        let sql = "INSERT INTO events (workspace_id, number, kind, chat_id, message_id, user_id, happened_at) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?)";
+        for Event { workspace, kind, at } in self.changes.events() {
+            let (code, chat, message, user) = match kind {
+                EventKind::MessageCreated(chat, message) => {
+                    (EventCode::MessageCreated, Some(chat), Some(message), None)
+                }
+                EventKind::MessageEnded(chat, message) => (EventCode::MessageEnded, Some(chat), Some(message), None),
+                EventKind::ChatCreated(chat) => (EventCode::ChatCreated, Some(chat), None, None),
+                EventKind::ChatUpdated(chat) => (EventCode::ChatUpdated, Some(chat), None, None),
+                EventKind::ChatDeleted(chat) => (EventCode::ChatDeleted, Some(chat), None, None),
+                EventKind::MemberJoined(user) => (EventCode::MemberJoined, None, None, Some(user)),
+                EventKind::MemberUpdated(user) => (EventCode::MemberUpdated, None, None, Some(user)),
+                EventKind::MemberLeft(user) => (EventCode::MemberLeft, None, None, Some(user)),
             };
-            self.connection.execute(sql, args![workspace, number, code.code(), chat, message, *at]).await?;
+            let next = self.numbers.get_mut(workspace).ok_or(Error::RowNotFound)?;
+            let number = *next;
+            *next += 1;
+            self.connection.execute(sql, args![workspace, number, code.code(), chat, message, user, *at]).await?;
+            self.events.push(number);
         }
         Ok(())
     }
 
-    /// Deletes the row of a change that was only locked so far, with what goes with it: by foreign key, and its counter by hand.
+    /// Deletes the row of a change that was only locked so far. It may have gone with another one by now.
     async fn delete_parent(&mut self, change: &Change) -> Result<(), Stop> {
-        let Change::Delete(key, version) = change else { return Ok(()) };
-        if !has_children(key) {
-            return Ok(());
+        match change {
+            Change::Delete(key, version) if self.goes_last(key) => self.delete(key, *version).await.map(drop),
+            _ => Ok(()),
         }
-        statement::delete(self.connection, key, *version).await?;
-        let (kind, owner) = match key {
-            Ref::Workspace(workspace) => (MEMBERS, workspace.as_bytes()),
-            Ref::User(user) => (WORKSPACES_MADE, user.as_bytes()),
-            _ => return Ok(()),
-        };
-        self.connection.execute("DELETE FROM counters WHERE kind = ? AND owner_id = ?", args![kind, owner]).await?;
-        Ok(())
+    }
+
+    /// Deletes a row with what goes with it: by foreign key, and the rest by hand.
+    async fn delete(&mut self, key: &Ref, version: Version) -> Result<u64, Stop> {
+        let rows = statement::delete(self.connection, key, version).await?;
+        match key {
+            Ref::Workspace(workspace) => {
+                // All that leads to it; its invitations go with the members.
+                for sql in [
+                    "DELETE FROM running_replies WHERE workspace_id = ?",
+                    "DELETE FROM memberships WHERE workspace_id = ?",
+                ] {
+                    self.connection.execute(sql, args![workspace]).await?;
+                }
+                self.delete_counter(&Counter::Members(*workspace)).await?;
+            }
+            Ref::User(user) => self.delete_counter(&Counter::Memberships(*user)).await?,
+            _ => {}
+        }
+        Ok(rows)
+    }
+
+    async fn delete_counter(&mut self, counter: &Counter) -> Result<(), Error> {
+        let (kind, owner) = code::counter(counter);
+        let sql = "DELETE FROM counters WHERE kind = ? AND owner_id = ?";
+        self.connection.execute(sql, args![kind, owner]).await.map(drop)
     }
 
     fn committed(self) -> Committed {
@@ -319,7 +386,7 @@ impl Unit<'_, '_> {
             Change::Append(message) => self.appended.get(&message.id).copied(),
             _ => None,
         });
-        Committed { first_event: self.first_event, appended: appends.collect() }
+        Committed { appended: appends.collect(), events: self.events }
     }
 }
 
@@ -360,7 +427,7 @@ impl Work for Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use private_chat_core::change::{Instance, Version};
+    use private_chat_core::change::Instance;
     use uuid::Uuid;
 
     #[test]

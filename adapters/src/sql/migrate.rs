@@ -10,7 +10,7 @@ use super::dialect::failure;
 use super::seam::{Connection, args};
 
 /// One step of the schema, in each database's words.
-struct Migration {
+pub(super) struct Migration {
     number: i64,
     name: &'static str,
     sqlite: &'static str,
@@ -28,8 +28,9 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: &[Migration] = migrations! {
+pub(super) const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_first_light";
+    2 "0002_people";
 };
 
 /// The number of the newest migration that this program knows, and needs.
@@ -67,11 +68,12 @@ fn read_applied(rows: &[super::seam::Row]) -> Result<Vec<Applied>> {
 
 /// What is still to be done, each with the number of its statements that are done; refuses a database that is none of this program's past.
 fn missing(
+    migrations: &'static [Migration],
     applied: &[Applied],
     text: fn(&Migration) -> &'static str,
 ) -> Result<Vec<(&'static Migration, Option<usize>)>> {
     for done in applied {
-        let Some(known) = MIGRATIONS.iter().find(|migration| migration.number == done.number) else {
+        let Some(known) = migrations.iter().find(|migration| migration.number == done.number) else {
             return Err(Failure::corrupt(format!(
                 "the database has migration {}, this program knows {NEWEST} at most: it is older than the database",
                 done.number
@@ -85,19 +87,19 @@ fn missing(
         }
     }
     let begun = |migration: &Migration| applied.iter().find(|done| done.number == migration.number);
-    Ok(MIGRATIONS
+    Ok(migrations
         .iter()
         .filter(|migration| begun(migration).is_none_or(|done| !done.finished))
         .map(|migration| (migration, begun(migration).map(|done| done.steps)))
         .collect())
 }
 
-/// Migrates SQLite: all that is missing in one transaction, which also is the lock. The transaction is open already.
-pub(super) async fn sqlite(connection: &mut Connection<'_>) -> Result<()> {
+/// Brings SQLite to these migrations: all that is missing in one transaction, which also is the lock. The transaction is open already.
+pub(super) async fn sqlite(connection: &mut Connection<'_>, migrations: &'static [Migration]) -> Result<()> {
     let table = "CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, \
                  checksum BLOB NOT NULL, steps INTEGER NOT NULL, finished INTEGER NOT NULL) STRICT";
     connection.run(table).await.map_err(failure)?;
-    for (migration, _) in missing(&applied(connection).await?, |migration| migration.sqlite)? {
+    for (migration, _) in missing(migrations, &applied(connection).await?, |migration| migration.sqlite)? {
         connection.run(migration.sqlite).await.map_err(failure)?;
         record(connection, migration, migration.sqlite, true).await.map_err(failure)?;
         tracing::info!(migration = migration.name, "the database was migrated");
@@ -116,25 +118,25 @@ async fn record(
     connection.execute(sql, args![migration.number, migration.name, &checksum, finished]).await.map(drop)
 }
 
-/// Migrates MySQL, under a lock that ends with the connection at the latest.
-pub(super) async fn mysql(connection: &mut Connection<'_>) -> Result<()> {
+/// Brings MySQL to these migrations, under a lock that ends with the connection at the latest.
+pub(super) async fn mysql(connection: &mut Connection<'_>, migrations: &'static [Migration]) -> Result<()> {
     let sql = "SELECT GET_LOCK(LEFT(CONCAT('private-chat migration ', DATABASE()), 64), 10)";
     let row = connection.fetch_one(sql, &[]).await.map_err(failure)?.ok_or_else(|| failure(Error::RowNotFound))?;
     if row.columns().opt_int()? != Some(1) {
         return Err(Failure::database("another process migrates the database"));
     }
-    let done = mysql_locked(connection).await;
+    let done = mysql_locked(connection, migrations).await;
     let released =
         connection.fetch("SELECT RELEASE_LOCK(LEFT(CONCAT('private-chat migration ', DATABASE()), 64))", &[]).await;
     done.and(released.map(drop).map_err(failure))
 }
 
-async fn mysql_locked(connection: &mut Connection<'_>) -> Result<()> {
+async fn mysql_locked(connection: &mut Connection<'_>, migrations: &'static [Migration]) -> Result<()> {
     let table = "CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL, \
                  checksum BINARY(32) NOT NULL, steps BIGINT NOT NULL, finished SMALLINT NOT NULL) \
                  ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
     connection.run(table).await.map_err(failure)?;
-    for (migration, begun) in missing(&applied(connection).await?, |migration| migration.mysql)? {
+    for (migration, begun) in missing(migrations, &applied(connection).await?, |migration| migration.mysql)? {
         if begun.is_none() {
             record(connection, migration, migration.mysql, false).await.map_err(failure)?;
         }
@@ -186,7 +188,7 @@ async fn look(connection: &mut Connection<'_>, text: fn(&Migration) -> &'static 
         Err(error) if is_no_such_table(&error) => return Err(not_there()),
         rows => read_applied(&rows.map_err(failure)?)?,
     };
-    match missing(&applied, text)?.as_slice() {
+    match missing(MIGRATIONS, &applied, text)?.as_slice() {
         [] => Ok(()),
         _ => Err(Failure::database(
             "its schema is older than this program: run `private-chat migrate`, or start the server",
@@ -208,6 +210,7 @@ pub(super) const IS_CURRENT: &str = "SELECT COUNT(*) FROM schema_migrations WHER
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     fn files(dialect: &str) -> Vec<String> {
@@ -233,21 +236,46 @@ mod tests {
         }
     }
 
+    /// Applies a file to the tables with their columns, in their order.
+    fn shape(tables: &mut BTreeMap<String, Vec<String>>, text: &'static str) {
+        for statement in statements(text) {
+            let lines = statement.lines().filter(|line| !line.starts_with("--"));
+            let words: Vec<_> = lines.clone().flat_map(str::split_whitespace).collect();
+            match words.as_slice() {
+                ["CREATE", "TABLE", table, ..] => {
+                    // What does not start with a small letter is no column.
+                    let columns = lines.filter_map(|line| line.strip_prefix("    ")?.split(' ').next());
+                    let columns = columns.filter(|word| word.starts_with(char::is_lowercase)).map(Into::into);
+                    tables.insert((*table).into(), columns.collect());
+                }
+                ["ALTER", "TABLE", table, "ADD", "COLUMN", column, ..] => {
+                    tables.get_mut(*table).unwrap().push((*column).into());
+                }
+                ["ALTER", "TABLE", table, "RENAME", "TO", name] => {
+                    let columns = tables.remove(*table).unwrap();
+                    tables.insert((*name).into(), columns);
+                }
+                ["DROP", "TABLE", table] => {
+                    tables.remove(*table).unwrap();
+                }
+                ["ALTER", "TABLE", _, "MODIFY", ..]
+                | ["CREATE", "INDEX", ..]
+                | ["INSERT", "INTO", ..]
+                | ["UPDATE", ..] => {}
+                odd => panic!("{odd:?}"),
+            }
+        }
+    }
+
     #[test]
     fn both_databases_have_the_same_tables_and_columns() {
-        // The second word of a line within a table is a column's type; what does not start with a small letter is no column.
-        let shape = |text: &str| -> Vec<String> {
-            text.lines()
-                .filter(|line| {
-                    line.starts_with("CREATE TABLE")
-                        || line.starts_with("    ") && !line.trim().starts_with(char::is_uppercase)
-                })
-                .map(|line| line.trim().split(' ').take(if line.starts_with("CREATE") { 3 } else { 1 }).collect())
-                .collect()
-        };
+        let (mut sqlite, mut mysql) = (BTreeMap::new(), BTreeMap::new());
         for migration in MIGRATIONS {
-            assert_eq!(shape(migration.sqlite), shape(migration.mysql), "{}", migration.name);
+            shape(&mut sqlite, migration.sqlite);
+            shape(&mut mysql, migration.mysql);
+            assert_eq!(sqlite, mysql, "{}", migration.name);
         }
+        assert_eq!(sqlite["events"].len(), 7);
     }
 
     #[test]
@@ -263,8 +291,9 @@ mod tests {
         let applied = |number, checksum| [Applied { number, checksum, steps: 0, finished: true }];
         let text: fn(&Migration) -> &'static str = |migration| migration.sqlite;
         let known = Migration::checksum(MIGRATIONS[0].sqlite);
-        assert!(missing(&applied(1, known), text).unwrap().is_empty());
-        assert!(matches!(missing(&applied(1, [0; 32]), text), Err(Failure::Corrupt { .. })));
-        assert!(matches!(missing(&applied(NEWEST + 1, known), text), Err(Failure::Corrupt { .. })));
+        assert!(missing(&MIGRATIONS[..1], &applied(1, known), text).unwrap().is_empty());
+        assert_eq!(missing(MIGRATIONS, &applied(1, known), text).unwrap().len(), MIGRATIONS.len() - 1);
+        assert!(matches!(missing(MIGRATIONS, &applied(1, [0; 32]), text), Err(Failure::Corrupt { .. })));
+        assert!(matches!(missing(MIGRATIONS, &applied(NEWEST + 1, known), text), Err(Failure::Corrupt { .. })));
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! A statement goes down through `seam`, which is all that knows that there are two drivers; `dialect` has every difference in behaviour, and
 //! `migrations/` the two forms of the schema. Reads are in `read`, with `row` making records of their rows; a unit of work is carried out by
-//! `commit`, with `statement` writing its records, in a transaction of `mysql` or of `writer`, which is SQLite's.
+//! `commit`, with `statement` writing its records, in a transaction of `mysql` or of `writer`, which is SQLite's. What many rows hang on is
+//! deleted by a mark, and its rows are removed by `purge`.
 
 mod code;
 mod commit;
 mod dialect;
 mod migrate;
 mod mysql;
+mod purge;
 mod read;
 mod row;
 mod seam;
@@ -27,8 +29,9 @@ use async_trait::async_trait;
 use figment::Figment;
 use private_chat_core::change::{Changes, Checkpoint, Checkpointed, Committed};
 use private_chat_core::error::Failure;
+use private_chat_core::id::WorkspaceId;
 use private_chat_core::port::Result;
-use private_chat_core::port::store::{Store, UnitOfWork};
+use private_chat_core::port::store::{Over, Store, UnitOfWork};
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
 use sqlx::{ConnectOptions as _, MySqlConnection, MySqlPool, Sqlite, SqlitePool};
 use tokio::sync::Mutex;
@@ -131,6 +134,19 @@ impl SqlStore {
         timeout(dialect::READ, looking).await.unwrap_or_else(late)
     }
 
+    /// Hides the chats of a workspace that is deleted already: no failure can take that back, and its members are gone.
+    async fn hide(&self, workspace: WorkspaceId) {
+        loop {
+            match self.transact(purge::Hiding(workspace)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(failure) => {
+                    return tracing::warn!(%workspace, %failure, "chats of a deleted workspace are left to be purged");
+                }
+            }
+        }
+    }
+
     async fn transact<W: Work<Made: Sync>>(&self, work: W) -> Result<W::Made> {
         match self.database()? {
             Database::Sqlite { writer, .. } => writer.transact(work).await,
@@ -197,11 +213,20 @@ where
 #[async_trait]
 impl UnitOfWork for SqlStore {
     async fn commit(&self, changes: Changes) -> Result<Committed> {
-        self.transact(changes).await
+        let deleted: Vec<_> = purge::deleted(&changes).collect();
+        let committed = self.transact(changes).await?;
+        for workspace in deleted {
+            self.hide(workspace).await;
+        }
+        Ok(committed)
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Checkpointed> {
         self.transact(checkpoint).await
+    }
+
+    async fn purge(&self, over: Over) -> Result<u64> {
+        self.transact(over).await
     }
 
     async fn prepare(&self) -> Result<()> {
@@ -240,7 +265,7 @@ async fn open_file(path: &Path) -> Result<Database> {
     };
     // Dropped on an error, the connection takes its transaction with it.
     writer::begin(&mut Connection::from(&mut connection)).await.map_err(failure)?;
-    migrate::sqlite(&mut Connection::from(&mut connection)).await?;
+    migrate::sqlite(&mut Connection::from(&mut connection), migrate::MIGRATIONS).await?;
     Connection::from(&mut connection).run("COMMIT").await.map_err(failure)?;
     Ok(Database::Sqlite {
         readers: dialect::sqlite_readers(path),
@@ -257,7 +282,7 @@ async fn open_server(options: &MySqlConnectOptions, connections: u32) -> Result<
         connected => connected,
     }
     .map_err(failure)?;
-    migrate::mysql(&mut Connection::from(&mut connection)).await?;
+    migrate::mysql(&mut Connection::from(&mut connection), migrate::MIGRATIONS).await?;
     Ok(Database::MySql(dialect::mysql_pool(options.clone(), connections)))
 }
 

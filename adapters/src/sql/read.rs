@@ -4,16 +4,18 @@ use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use private_chat_core::change::{EventNumber, Instance, LoggedEvent};
-use private_chat_core::id::{ChatId, InstanceId, MessageId, SessionId, UserId, WorkspaceId};
-use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq};
+use private_chat_core::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
+use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq, Visibility};
+use private_chat_core::model::idempotency::{KeyHash, KeyedRequest};
 use private_chat_core::model::installation::Installation;
+use private_chat_core::model::invitation::Invited;
 use private_chat_core::model::session::Session;
-use private_chat_core::model::user::{Email, User};
-use private_chat_core::model::workspace::{Joined, Membership};
+use private_chat_core::model::user::{Email, GlobalRole, User};
+use private_chat_core::model::workspace::{Joined, Membership, Participant, Role};
 use private_chat_core::page::{ActivityKey, Limit, Page, PageRequest};
 use private_chat_core::port::Result;
 use private_chat_core::port::store::{
-    ChatFilter, ChatRepository, LogBounds, Order, ReplyRepository, SessionRepository, UserRepository,
+    ChatFilter, ChatRepository, LogBounds, Order, ReplyRepository, SessionRepository, UserFilter, UserRepository,
     WorkspaceRepository,
 };
 use private_chat_core::time::Timestamp;
@@ -23,19 +25,18 @@ use super::SqlStore;
 use super::code::{Code as _, MEMBERS};
 use super::row;
 use super::row::{
-    chat_columns, event_columns, installation_columns, joined_columns, membership_columns, message_columns,
-    running_columns, session_columns, user_columns,
+    chat_columns, event_columns, installation_columns, invited_columns, joined_columns, keyed_request_columns,
+    membership_columns, message_columns, participant_columns, running_columns, session_columns, user_columns,
 };
 use super::seam::{Arg, args};
-use private_chat_core::model::chat::Visibility;
 
 /// Before every first page: the keys that all rows come after, so that first and later pages are one statement.
 const NEWEST: ActivityKey = ActivityKey { at: Timestamp::from_micros(i64::MAX), id: Uuid::max() };
 
 /// How many keys one statement of a bulk look-up takes. The rest of the last one is filled up, so that there is one statement to prepare.
-const BULK: usize = 32;
+pub(super) const BULK: usize = 32;
 
-fn bulk(statement: &str, each: &str, between: &str) -> String {
+pub(super) fn bulk(statement: &str, each: &str, between: &str) -> String {
     format!("{statement}{}", vec![each; BULK].join(between))
 }
 
@@ -51,11 +52,50 @@ impl UserRepository for SqlStore {
         self.database()?.first(sql, args![email.as_str()], row::user).await
     }
 
+    async fn users(&self, filter: UserFilter, page: PageRequest<UserId>) -> Result<Page<User, UserId>> {
+        let UserFilter { query, role, is_active } = &filter;
+        if query.as_ref().is_some_and(|query| query.contains('\n')) {
+            // Nobody's, and it would reach from the email into the name.
+            return Ok(Page { items: Vec::new(), next: None });
+        }
+        let role = role.map(GlobalRole::code);
+        let after = page.after.unwrap_or_else(|| UserId::from(NEWEST.id));
+        let args = args![&after, role, role, *is_active, *is_active, query, query, page.limit.overfetch()];
+        let found = self.database()?.all(USERS, args, row::user).await?;
+        Ok(Page::from_overfetched(found, page.limit, |user| user.id))
+    }
+
+    async fn another_admin(&self, besides: UserId) -> Result<bool> {
+        let args = args![GlobalRole::Admin.code(), &besides];
+        Ok(self.database()?.first(ANOTHER_ADMIN, args, row::number).await?.is_some())
+    }
+
+    async fn keyed_request(&self, user: UserId, key: KeyHash) -> Result<Option<KeyedRequest>> {
+        let sql = concat!(
+            "SELECT ",
+            keyed_request_columns!(),
+            " FROM keyed_requests k WHERE k.user_id = ? AND k.key_hash = ?"
+        );
+        self.database()?.first(sql, args![&user, &key.0], row::keyed_request).await
+    }
+
     async fn installation(&self) -> Result<Option<Installation>> {
         let sql = concat!("SELECT ", installation_columns!(), " FROM installation WHERE id = 1");
         self.database()?.first(sql, &[], row::installation).await
     }
 }
+
+/// A filter that is null does not matter.
+pub(super) const USERS: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u \
+     WHERE u.id < ? AND (? IS NULL OR u.role = ?) AND (? IS NULL OR u.is_active = ?) \
+     AND (? IS NULL OR INSTR(u.folded, ?) > 0) ORDER BY u.id DESC LIMIT ?"
+);
+
+pub(super) const ANOTHER_ADMIN: &str =
+    "SELECT 1 FROM users u WHERE u.role = ? AND u.is_active = 1 AND u.id <> ? LIMIT 1";
 
 #[async_trait]
 impl SessionRepository for SqlStore {
@@ -67,7 +107,7 @@ impl SessionRepository for SqlStore {
             user_columns!(),
             " FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = ?"
         );
-        self.database()?.first(sql, args![&id], row::session).await
+        self.database()?.first(sql, args![&id], row::session_of_user).await
     }
 
     async fn sessions(&self, ids: &[SessionId]) -> Result<Vec<(Session, User)>> {
@@ -84,14 +124,34 @@ impl SessionRepository for SqlStore {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(BULK) {
             let keys: Vec<_> = filled(some).map(Arg::from).collect();
-            found.extend(self.database()?.all(&SQL, &keys, row::session).await?);
+            found.extend(self.database()?.all(&SQL, &keys, row::session_of_user).await?);
         }
         Ok(found)
     }
+
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        epoch: u64,
+        now: Timestamp,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<Session, SessionId>> {
+        let after = page.after.unwrap_or_else(|| SessionId::from(NEWEST.id));
+        let args = args![&user, &after, epoch, now, page.limit.overfetch()];
+        let found = self.database()?.all(SESSIONS_OF, args, row::session).await?;
+        Ok(Page::from_overfetched(found, page.limit, |session| session.id))
+    }
 }
 
+pub(super) const SESSIONS_OF: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    " FROM sessions s \
+     WHERE s.user_id = ? AND s.id < ? AND s.epoch = ? AND s.ended = 0 AND s.expires_at > ? ORDER BY s.id DESC LIMIT ?"
+);
+
 /// The keys of one bulk look-up, its last one repeated until it is full.
-fn filled<T>(some: &[T]) -> impl Iterator<Item = &T> {
+pub(super) fn filled<T>(some: &[T]) -> impl Iterator<Item = &T> {
     some.iter().chain(some.last().into_iter().cycle()).take(BULK)
 }
 
@@ -128,24 +188,112 @@ impl WorkspaceRepository for SqlStore {
     }
 
     async fn workspaces_of(&self, user: UserId, page: PageRequest<WorkspaceId>) -> Result<Page<Joined, WorkspaceId>> {
-        let sql = concat!(
-            "SELECT ",
-            joined_columns!(),
-            " FROM (SELECT p.workspace_id, p.user_id, p.role, p.joined_at, p.version FROM memberships p \
-             WHERE p.user_id = ? AND p.workspace_id < ? ORDER BY p.workspace_id DESC LIMIT ?) m \
-             JOIN workspaces w ON w.id = m.workspace_id ORDER BY m.workspace_id DESC"
-        );
         let after = page.after.unwrap_or_else(|| WorkspaceId::from(NEWEST.id));
-        let found =
-            self.database()?.all(sql, args![MEMBERS, &user, &after, page.limit.overfetch()], row::joined).await?;
+        let found = self
+            .database()?
+            .all(WORKSPACES_OF, args![MEMBERS, &user, &after, page.limit.overfetch()], row::joined)
+            .await?;
         Ok(Page::from_overfetched(found, page.limit, |joined| joined.workspace.id))
     }
+
+    async fn participant(&self, workspace: WorkspaceId, user: UserId) -> Result<Option<Participant>> {
+        let sql = concat!(
+            "SELECT ",
+            participant_columns!(),
+            " FROM memberships m WHERE m.workspace_id = ? AND m.user_id = ?"
+        );
+        self.database()?.first(sql, args![&workspace, &user], row::participant).await
+    }
+
+    async fn participants(
+        &self,
+        workspace: WorkspaceId,
+        page: PageRequest<UserId>,
+    ) -> Result<Page<Participant, UserId>> {
+        let after = page.after.unwrap_or_else(|| UserId::from(Uuid::nil()));
+        let args = args![&workspace, &after, page.limit.overfetch()];
+        let found = self.database()?.all(PARTICIPANTS, args, row::participant).await?;
+        Ok(Page::from_overfetched(found, page.limit, |participant| participant.membership.user))
+    }
+
+    async fn another_owner(&self, workspace: WorkspaceId, besides: UserId) -> Result<bool> {
+        let args = args![&workspace, Role::Owner.code(), &besides];
+        Ok(self.database()?.first(ANOTHER_OWNER, args, row::number).await?.is_some())
+    }
+
+    async fn invitation(&self, id: InvitationId) -> Result<Option<Invited>> {
+        let sql = concat!("SELECT ", invited_columns!(), " FROM invitations i WHERE i.id = ?");
+        self.database()?.first(sql, args![&id], row::invited).await
+    }
+
+    async fn invitation_to(&self, workspace: WorkspaceId, email: &Email) -> Result<Option<Invited>> {
+        let sql =
+            concat!("SELECT ", invited_columns!(), " FROM invitations i WHERE i.workspace_id = ? AND i.email = ?");
+        self.database()?.first(sql, args![&workspace, email.as_str()], row::invited).await
+    }
+
+    async fn invitations_into(
+        &self,
+        workspace: WorkspaceId,
+        now: Timestamp,
+        page: PageRequest<InvitationId>,
+    ) -> Result<Page<Invited, InvitationId>> {
+        let after = page.after.unwrap_or_else(|| InvitationId::from(NEWEST.id));
+        let args = args![&workspace, &after, now, page.limit.overfetch()];
+        let found = self.database()?.all(INVITATIONS_INTO, args, row::invited).await?;
+        Ok(Page::from_overfetched(found, page.limit, |invited| invited.invitation.id))
+    }
+
+    async fn invitations_of(
+        &self,
+        email: &Email,
+        now: Timestamp,
+        page: PageRequest<InvitationId>,
+    ) -> Result<Page<Invited, InvitationId>> {
+        let after = page.after.unwrap_or_else(|| InvitationId::from(NEWEST.id));
+        let args = args![email.as_str(), &after, now, page.limit.overfetch()];
+        let found = self.database()?.all(INVITATIONS_OF, args, row::invited).await?;
+        Ok(Page::from_overfetched(found, page.limit, |invited| invited.invitation.id))
+    }
 }
+
+pub(super) const WORKSPACES_OF: &str = concat!(
+    "SELECT ",
+    joined_columns!(),
+    " FROM (SELECT p.workspace_id, p.user_id, p.role, p.joined_at, p.version FROM memberships p \
+     WHERE p.user_id = ? AND p.workspace_id < ? ORDER BY p.workspace_id DESC LIMIT ?) m \
+     JOIN workspaces w ON w.id = m.workspace_id ORDER BY m.workspace_id DESC"
+);
+
+pub(super) const PARTICIPANTS: &str = concat!(
+    "SELECT ",
+    participant_columns!(),
+    " FROM memberships m WHERE m.workspace_id = ? AND m.user_id > ? ORDER BY m.user_id LIMIT ?"
+);
+
+pub(super) const ANOTHER_OWNER: &str =
+    "SELECT 1 FROM memberships m WHERE m.workspace_id = ? AND m.role = ? AND m.user_id <> ? LIMIT 1";
+
+pub(super) const INVITATIONS_INTO: &str = concat!(
+    "SELECT ",
+    invited_columns!(),
+    " FROM invitations i WHERE i.workspace_id = ? AND i.id < ? AND i.expires_at > ? ORDER BY i.id DESC LIMIT ?"
+);
+
+pub(super) const INVITATIONS_OF: &str = concat!(
+    "SELECT ",
+    invited_columns!(),
+    " FROM invitations i WHERE i.email = ? AND i.id < ? AND i.expires_at > ? ORDER BY i.id DESC LIMIT ?"
+);
 
 #[async_trait]
 impl ChatRepository for SqlStore {
     async fn chat(&self, workspace: WorkspaceId, id: ChatId) -> Result<Option<Chat>> {
-        let sql = concat!("SELECT ", chat_columns!(), " FROM chats c WHERE c.id = ? AND c.workspace_id = ?");
+        let sql = concat!(
+            "SELECT ",
+            chat_columns!(),
+            " FROM chats c WHERE c.id = ? AND c.workspace_id = ? AND c.archived < 2"
+        );
         self.database()?.first(sql, args![&id, &workspace], row::chat).await
     }
 
@@ -183,8 +331,13 @@ impl ChatRepository for SqlStore {
     }
 
     async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>> {
-        let sql = concat!("SELECT ", message_columns!(), " FROM messages m WHERE m.id = ? AND m.chat_id = ?");
-        self.database()?.first(sql, args![&id, &chat], row::message).await
+        let sql = concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages m WHERE m.id = ? AND m.chat_id = ? \
+             AND EXISTS (SELECT 1 FROM chats c WHERE c.id = ? AND c.archived < 2)"
+        );
+        self.database()?.first(sql, args![&id, &chat, &chat], row::message).await
     }
 
     async fn messages(&self, chat: ChatId, order: Order, page: PageRequest<Seq>) -> Result<Page<Message, Seq>> {
@@ -222,13 +375,16 @@ impl ReplyRepository for SqlStore {
         let sql = concat!(
             "SELECT ",
             event_columns!(),
-            " FROM events e WHERE e.workspace_id = ? AND e.number > ? ORDER BY e.number LIMIT ?"
+            " FROM events e WHERE e.workspace_id = ? AND e.number > ? \
+             AND EXISTS (SELECT 1 FROM event_heads h WHERE h.workspace_id = ? AND h.closed = 0) \
+             ORDER BY e.number LIMIT ?"
         );
-        self.database()?.all(sql, args![&workspace, after, limit.overfetch() - 1], row::event).await
+        let args = args![&workspace, after, &workspace, limit.overfetch() - 1];
+        self.database()?.all(sql, args, row::event).await
     }
 
     async fn log_bounds(&self, workspace: WorkspaceId) -> Result<LogBounds> {
-        let sql = "SELECT h.newest, h.forgotten FROM event_heads h WHERE h.workspace_id = ?";
+        let sql = "SELECT h.newest, h.forgotten FROM event_heads h WHERE h.workspace_id = ? AND h.closed = 0";
         Ok(self.database()?.first(sql, args![&workspace], row::log_bounds).await?.unwrap_or_default())
     }
 

@@ -6,11 +6,13 @@
 use private_chat_core::change::{Event, EventKind, Instance, LoggedEvent};
 use private_chat_core::error::Failure;
 use private_chat_core::model::chat::{Chat, Message, ReplyError, ReplyFault, RunningReply, Usage};
+use private_chat_core::model::idempotency::{Fingerprint, KeyHash, KeyedRequest, Made};
 use private_chat_core::model::installation::Installation;
+use private_chat_core::model::invitation::{Invitation, Invited};
 use private_chat_core::model::password::PasswordHash;
 use private_chat_core::model::session::{Device, Session, TokenHash};
 use private_chat_core::model::user::{Author, Email, User};
-use private_chat_core::model::workspace::{Joined, Membership, Workspace};
+use private_chat_core::model::workspace::{Joined, Membership, Participant, Workspace};
 use private_chat_core::port::Result;
 use private_chat_core::port::store::LogBounds;
 
@@ -67,9 +69,9 @@ macro_rules! session_columns {
     };
 }
 
-/// A session and its user.
-pub(super) fn session(row: &mut Columns<'_>) -> Result<(Session, User)> {
-    let session = Session {
+/// A session alone.
+pub(super) fn session(row: &mut Columns<'_>) -> Result<Session> {
+    Ok(Session {
         id: row.id()?,
         user: row.id()?,
         epoch: row.count()?,
@@ -83,8 +85,12 @@ pub(super) fn session(row: &mut Columns<'_>) -> Result<(Session, User)> {
         created_at: row.time()?,
         last_used_at: row.time()?,
         version: row.version()?,
-    };
-    Ok((session, user(row)?))
+    })
+}
+
+/// A session and its user.
+pub(super) fn session_of_user(row: &mut Columns<'_>) -> Result<(Session, User)> {
+    Ok((session(row)?, user(row)?))
 }
 
 macro_rules! membership_columns {
@@ -130,6 +136,60 @@ pub(super) fn joined(row: &mut Columns<'_>) -> Result<Joined> {
         },
         membership: membership(row)?,
         member_count: row.count()?,
+    })
+}
+
+macro_rules! participant_columns {
+    () => {
+        concat!(
+            membership_columns!(),
+            ", (SELECT u.name FROM users u WHERE u.id = m.user_id), (SELECT u.email FROM users u WHERE u.id = m.user_id)"
+        )
+    };
+}
+
+pub(super) fn participant(row: &mut Columns<'_>) -> Result<Participant> {
+    Ok(Participant { membership: membership(row)?, name: row.text()?, email: Email::stored(row.text()?) })
+}
+
+macro_rules! invited_columns {
+    () => {
+        "i.id, i.workspace_id, i.email, i.role, i.invited_by, (SELECT a.name FROM users a WHERE a.id = i.invited_by), i.token, \
+         i.created_at, i.expires_at, i.version, (SELECT w.name FROM workspaces w WHERE w.id = i.workspace_id)"
+    };
+}
+
+pub(super) fn invited(row: &mut Columns<'_>) -> Result<Invited> {
+    Ok(Invited {
+        invitation: Invitation {
+            id: row.id()?,
+            workspace: row.id()?,
+            email: Email::stored(row.text()?),
+            role: row.kind()?,
+            invited_by: Author { id: row.id()?, name: row.text()? },
+            token: TokenHash(row.array()?),
+            created_at: row.time()?,
+            expires_at: row.time()?,
+            version: row.version()?,
+        },
+        workspace_name: row.text()?,
+    })
+}
+
+macro_rules! keyed_request_columns {
+    () => {
+        "k.user_id, k.key_hash, k.fingerprint, k.made_id, k.made_reply, k.created_at, k.version"
+    };
+}
+
+pub(super) fn keyed_request(row: &mut Columns<'_>) -> Result<KeyedRequest> {
+    Ok(KeyedRequest {
+        user: row.id()?,
+        key: KeyHash(row.array()?),
+        fingerprint: Fingerprint(row.array()?),
+        made: Made { id: row.id()?, reply: row.opt_id()? },
+        created_at: row.time()?,
+        version: row.version()?,
     })
 }
 
@@ -238,22 +298,29 @@ pub(super) fn running_message(row: &mut Columns<'_>) -> Result<(RunningReply, Me
 
 macro_rules! event_columns {
     () => {
-        "e.workspace_id, e.number, e.kind, e.chat_id, e.message_id, e.happened_at"
+        "e.workspace_id, e.number, e.kind, e.chat_id, e.message_id, e.user_id, e.happened_at"
     };
 }
 
 pub(super) fn event(row: &mut Columns<'_>) -> Result<LoggedEvent> {
-    let (workspace, number, code, chat) = (row.id()?, row.count()?, row.kind()?, row.id()?);
-    let message = row.opt_id()?;
-    let about = || message.ok_or_else(|| Failure::corrupt("an event of a message names none"));
+    let (workspace, number, code) = (row.id()?, row.count()?, row.kind()?);
+    let (chat, message, user) = (row.opt_id()?, row.opt_id()?, row.opt_id()?);
+    let chat = || subject(chat);
     let kind = match code {
-        EventCode::MessageCreated => EventKind::MessageCreated(chat, about()?),
-        EventCode::MessageEnded => EventKind::MessageEnded(chat, about()?),
-        EventCode::ChatCreated => EventKind::ChatCreated(chat),
-        EventCode::ChatUpdated => EventKind::ChatUpdated(chat),
-        EventCode::ChatDeleted => EventKind::ChatDeleted(chat),
+        EventCode::MessageCreated => EventKind::MessageCreated(chat()?, subject(message)?),
+        EventCode::MessageEnded => EventKind::MessageEnded(chat()?, subject(message)?),
+        EventCode::ChatCreated => EventKind::ChatCreated(chat()?),
+        EventCode::ChatUpdated => EventKind::ChatUpdated(chat()?),
+        EventCode::ChatDeleted => EventKind::ChatDeleted(chat()?),
+        EventCode::MemberJoined => EventKind::MemberJoined(subject(user)?),
+        EventCode::MemberUpdated => EventKind::MemberUpdated(subject(user)?),
+        EventCode::MemberLeft => EventKind::MemberLeft(subject(user)?),
     };
     Ok(LoggedEvent { number, event: Event { workspace, kind, at: row.time()? } })
+}
+
+fn subject<I>(id: Option<I>) -> Result<I> {
+    id.ok_or_else(|| Failure::corrupt("an event does not name its subject"))
 }
 
 pub(super) fn log_bounds(row: &mut Columns<'_>) -> Result<LogBounds> {
@@ -265,6 +332,6 @@ pub(super) fn instance(row: &mut Columns<'_>) -> Result<Instance> {
 }
 
 pub(super) use {
-    chat_columns, event_columns, installation_columns, joined_columns, membership_columns, message_columns,
-    running_columns, session_columns, user_columns,
+    chat_columns, event_columns, installation_columns, invited_columns, joined_columns, keyed_request_columns,
+    membership_columns, message_columns, participant_columns, running_columns, session_columns, user_columns,
 };

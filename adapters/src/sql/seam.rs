@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use private_chat_core::change::Version;
 use private_chat_core::error::Failure;
-use private_chat_core::id::{ChatId, InstanceId, MessageId, SessionId, UserId, WorkspaceId};
+use private_chat_core::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
 use private_chat_core::port::Result;
 use private_chat_core::time::Timestamp;
 use sqlx::mysql::MySqlRow;
@@ -76,6 +76,7 @@ arguments! {
     &'a ChatId: it => Self::Bytes(it.as_bytes()),
     &'a MessageId: it => Self::Bytes(it.as_bytes()),
     &'a InstanceId: it => Self::Bytes(it.as_bytes()),
+    &'a InvitationId: it => Self::Bytes(it.as_bytes()),
 }
 
 impl<'a> From<&'a Option<String>> for Arg<'a> {
@@ -210,6 +211,12 @@ impl Columns<'_> {
     const fn advance(&mut self) -> usize {
         self.next += 1;
         self.next - 1
+    }
+
+    /// A key of whatever length.
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>> {
+        let value = self.opt_bytes()?.map(<[u8]>::to_vec);
+        self.some(value)
     }
 
     fn some<T>(&self, value: Option<T>) -> Result<T> {

@@ -3,6 +3,8 @@
 use private_chat_core::change::{Record, Ref, Version};
 use private_chat_core::id::MessageId;
 use private_chat_core::model::chat::{Message, Seq};
+use private_chat_core::model::text::folded;
+use private_chat_core::model::user::User;
 use sqlx::Error;
 
 use super::code::Code as _;
@@ -21,12 +23,14 @@ pub(super) async fn insert(
             connection.execute(sql, args![it.set_up_at, &it.encryption_key, &it.signing_keys, first]).await
         }
         Record::User(it) => {
-            let sql = "INSERT INTO users (id, email, name, role, is_active, must_change_password, password, credentials_epoch, \
-                       created_at, updated_at, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+            let searched = searched(it);
+            let sql = "INSERT INTO users (id, email, name, folded, role, is_active, must_change_password, password, \
+                       credentials_epoch, created_at, updated_at, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
             let args = args![
                 &it.id,
                 it.email.as_str(),
                 &it.name,
+                &searched,
                 it.role.code(),
                 it.is_active,
                 it.must_change_password,
@@ -80,6 +84,22 @@ pub(super) async fn insert(
                 "INSERT INTO memberships (workspace_id, user_id, role, joined_at, version) VALUES (?, ?, ?, ?, ?)";
             connection.execute(sql, args![&it.workspace, &it.user, it.role.code(), it.joined_at, first]).await
         }
+        Record::Invitation(it) => {
+            let sql = "INSERT INTO invitations (id, workspace_id, email, role, invited_by, token, created_at, expires_at, version) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+            let args = args![
+                &it.id,
+                &it.workspace,
+                it.email.as_str(),
+                it.role.code(),
+                &it.invited_by.id,
+                &it.token.0,
+                it.created_at,
+                it.expires_at,
+                first,
+            ];
+            connection.execute(sql, args).await
+        }
         Record::Chat(it) => {
             let sql = "INSERT INTO chats (id, workspace_id, title, visibility, model, system_prompt, archived, created_by, \
                        message_count, last_message_at, active_at, created_at, updated_at, version) \
@@ -123,7 +143,26 @@ pub(super) async fn insert(
             let sql = "INSERT INTO instances (id, beat, version) VALUES (?, ?, ?)";
             connection.execute(sql, args![&it.id, it.beat, first]).await
         }
+        Record::KeyedRequest(it) => {
+            let sql = "INSERT INTO keyed_requests (user_id, key_hash, fingerprint, made_id, made_reply, created_at, version) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?)";
+            let args = args![
+                &it.user,
+                &it.key.0,
+                &it.fingerprint.0,
+                &it.made.id,
+                it.made.reply.as_ref(),
+                it.created_at,
+                first
+            ];
+            connection.execute(sql, args).await
+        }
     }
+}
+
+/// What a user is searched by: the email and the name, folded, a line each.
+fn searched(user: &User) -> String {
+    format!("{}\n{}", folded(user.email.as_str()), folded(&user.name))
 }
 
 /// Writes a new message at its place in the chat.
@@ -171,11 +210,14 @@ pub(super) async fn update(connection: &mut Connection<'_>, record: &Record) -> 
             connection.execute(sql, args![it.set_up_at, &it.encryption_key, &it.signing_keys, it.version]).await
         }
         Record::User(it) => {
-            let sql = "UPDATE users SET email = ?, name = ?, role = ?, is_active = ?, must_change_password = ?, password = ?, \
-                       credentials_epoch = ?, created_at = ?, updated_at = ?, version = version + 1 WHERE id = ? AND version = ?";
+            let searched = searched(it);
+            let sql = "UPDATE users SET email = ?, name = ?, folded = ?, role = ?, is_active = ?, must_change_password = ?, \
+                       password = ?, credentials_epoch = ?, created_at = ?, updated_at = ?, version = version + 1 \
+                       WHERE id = ? AND version = ?";
             let args = args![
                 it.email.as_str(),
                 &it.name,
+                &searched,
                 it.role.code(),
                 it.is_active,
                 it.must_change_password,
@@ -211,7 +253,7 @@ pub(super) async fn update(connection: &mut Connection<'_>, record: &Record) -> 
         }
         Record::Workspace(it) => {
             let sql = "UPDATE workspaces SET name = ?, description = ?, default_model = ?, system_prompt = ?, require_two_factor = ?, \
-                       created_at = ?, updated_at = ?, version = version + 1 WHERE id = ? AND version = ?";
+                       created_at = ?, updated_at = ?, version = version + 1 WHERE id = ? AND deleted = 0 AND version = ?";
             let args = args![
                 &it.name,
                 &it.description,
@@ -230,10 +272,25 @@ pub(super) async fn update(connection: &mut Connection<'_>, record: &Record) -> 
                        WHERE workspace_id = ? AND user_id = ? AND version = ?";
             connection.execute(sql, args![it.role.code(), it.joined_at, &it.workspace, &it.user, it.version]).await
         }
+        Record::Invitation(it) => {
+            let sql = "UPDATE invitations SET email = ?, role = ?, invited_by = ?, token = ?, created_at = ?, expires_at = ?, \
+                       version = version + 1 WHERE id = ? AND version = ?";
+            let args = args![
+                it.email.as_str(),
+                it.role.code(),
+                &it.invited_by.id,
+                &it.token.0,
+                it.created_at,
+                it.expires_at,
+                &it.id,
+                it.version,
+            ];
+            connection.execute(sql, args).await
+        }
         Record::Chat(it) => {
             let sql = "UPDATE chats SET title = ?, visibility = ?, model = ?, system_prompt = ?, archived = ?, created_by = ?, \
                        active_at = COALESCE(last_message_at, ?), created_at = ?, updated_at = ?, version = version + 1 \
-                       WHERE id = ? AND version = ?";
+                       WHERE id = ? AND archived < 2 AND version = ?";
             let args = args![
                 &it.title,
                 it.visibility.code(),
@@ -258,6 +315,20 @@ pub(super) async fn update(connection: &mut Connection<'_>, record: &Record) -> 
         Record::Instance(it) => {
             let sql = "UPDATE instances SET beat = ?, version = version + 1 WHERE id = ? AND version = ?";
             connection.execute(sql, args![it.beat, &it.id, it.version]).await
+        }
+        Record::KeyedRequest(it) => {
+            let sql = "UPDATE keyed_requests SET fingerprint = ?, made_id = ?, made_reply = ?, created_at = ?, \
+                       version = version + 1 WHERE user_id = ? AND key_hash = ? AND version = ?";
+            let args = args![
+                &it.fingerprint.0,
+                &it.made.id,
+                it.made.reply.as_ref(),
+                it.created_at,
+                &it.user,
+                &it.key.0,
+                it.version,
+            ];
+            connection.execute(sql, args).await
         }
     }
 }
@@ -307,12 +378,18 @@ const fn guarded(key: &Ref) -> (&'static str, &'static str) {
         Ref::Installation => guarded!("installation", "id = 1"),
         Ref::User(_) => guarded!("users", "id = ?"),
         Ref::Session(_) => guarded!("sessions", "id = ?"),
-        Ref::Workspace(_) => guarded!("workspaces", "id = ?"),
+        // Its rows are many: it is marked, and purged later.
+        Ref::Workspace(_) => (
+            guarded!("workspaces", "id = ? AND deleted = 0").0,
+            "UPDATE workspaces SET deleted = 1, version = version + 1 WHERE id = ? AND deleted = 0 AND version = ?",
+        ),
         Ref::Membership(..) => guarded!("memberships", "workspace_id = ? AND user_id = ?"),
-        Ref::Chat(_) => guarded!("chats", "id = ?"),
+        Ref::Invitation(_) => guarded!("invitations", "id = ?"),
+        Ref::Chat(_) => guarded!("chats", "id = ? AND archived < 2"),
         Ref::Message(..) => guarded!("messages", "chat_id = ? AND id = ?"),
         Ref::RunningReply(_) => guarded!("running_replies", "message_id = ?"),
         Ref::Instance(_) => guarded!("instances", "id = ?"),
+        Ref::KeyedRequest(..) => guarded!("keyed_requests", "user_id = ? AND key_hash = ?"),
     }
 }
 
@@ -323,10 +400,12 @@ fn guard(key: &Ref, version: Version) -> Vec<Arg<'_>> {
         Ref::Session(id) => vec![id.into()],
         Ref::Workspace(id) => vec![id.into()],
         Ref::Membership(workspace, user) => vec![workspace.into(), user.into()],
+        Ref::Invitation(id) => vec![id.into()],
         Ref::Chat(id) => vec![id.into()],
         Ref::Message(chat, id) => vec![chat.into(), id.into()],
         Ref::RunningReply(id) => vec![id.into()],
         Ref::Instance(id) => vec![id.into()],
+        Ref::KeyedRequest(user, key) => vec![user.into(), Arg::from(&key.0)],
     };
     args.push(version.into());
     args
@@ -338,7 +417,7 @@ pub(super) async fn expect(connection: &mut Connection<'_>, key: &Ref, version: 
     connection.execute(guarded(key).0, &guard(key, version)).await
 }
 
-/// Deletes the row of this key and version.
+/// Deletes the row of this key and version; a workspace is only marked.
 pub(super) async fn delete(connection: &mut Connection<'_>, key: &Ref, version: Version) -> Result<u64, Error> {
     connection.execute(guarded(key).1, &guard(key, version)).await
 }

@@ -1,0 +1,187 @@
+//! What goes in the background, a little at a time: what is over, and what deleted workspaces leave behind.
+//!
+//! Deleting a workspace takes away its members, closes its event log and marks its row, all in one unit, however large it is. Its chats, which
+//! are found without their workspace's row, are then hidden in small steps before the unit's caller is answered: `archived` becomes 2 or 3. Its
+//! messages stay where they are, behind the chats. All rows of it go when they are purged.
+
+use async_trait::async_trait;
+use private_chat_core::change::{Change, Changes, Ref};
+use private_chat_core::id::{ChatId, WorkspaceId};
+use private_chat_core::port::store::Over;
+use private_chat_core::time::Timestamp;
+use sqlx::Error;
+use std::sync::LazyLock;
+
+use super::code::MEMBERS;
+use super::commit::{Refusal, Work};
+use super::read::{BULK, bulk, filled};
+use super::seam::{Arg, Connection, args};
+
+/// About how many rows one transaction removes.
+pub(super) const BATCH: u64 = 1_000;
+
+/// Rows that are over by a time of theirs.
+struct Ending {
+    /// Takes a time and a number of rows, and gives keys.
+    find: &'static str,
+    /// How many columns the key has.
+    key: usize,
+    /// Takes a key and a time: what was found may have been moved to a later time since.
+    delete: &'static str,
+}
+
+const SESSIONS: Ending = Ending {
+    find: "SELECT s.id FROM sessions s WHERE s.expires_at < ? ORDER BY s.expires_at LIMIT ?",
+    key: 1,
+    delete: "DELETE FROM sessions WHERE id = ? AND expires_at < ?",
+};
+
+const INVITATIONS: Ending = Ending {
+    find: "SELECT i.id FROM invitations i WHERE i.expires_at < ? ORDER BY i.expires_at LIMIT ?",
+    key: 1,
+    delete: "DELETE FROM invitations WHERE id = ? AND expires_at < ?",
+};
+
+const KEYED_REQUESTS: Ending = Ending {
+    find: "SELECT k.user_id, k.key_hash FROM keyed_requests k WHERE k.created_at < ? ORDER BY k.created_at LIMIT ?",
+    key: 2,
+    delete: "DELETE FROM keyed_requests WHERE user_id = ? AND key_hash = ? AND created_at < ?",
+};
+
+#[async_trait]
+impl Work for Over {
+    type Made = u64;
+
+    async fn perform(&self, connection: &mut Connection<'_>) -> Result<u64, Refusal> {
+        let endings =
+            [(SESSIONS, self.sessions), (INVITATIONS, self.invitations), (KEYED_REQUESTS, self.keyed_requests)];
+        for (ending, before) in endings {
+            let removed = ending.purge(connection, before).await?;
+            if removed > 0 {
+                return Ok(removed);
+            }
+        }
+        purge_workspace(connection).await
+    }
+}
+
+impl Ending {
+    async fn purge(&self, connection: &mut Connection<'_>, before: Timestamp) -> Result<u64, Refusal> {
+        loop {
+            let rows = connection.fetch(self.find, args![before, BATCH]).await?;
+            let key = |row: &super::seam::Row| row.read(|row| (0..self.key).map(|_| row.bytes()).collect());
+            let mut keys = rows.iter().map(key).collect::<Result<Vec<Vec<Vec<u8>>>, _>>()?;
+            // In one order, so that two who purge at once do not wait for each other in a ring.
+            keys.sort_unstable();
+            let mut removed = 0;
+            for key in &keys {
+                let args: Vec<_> = key.iter().map(|part| Arg::Bytes(part)).chain([before.into()]).collect();
+                removed += connection.execute(self.delete, &args).await?;
+            }
+            // Where somebody else was faster with all of them, there may be more.
+            if removed > 0 || keys.is_empty() {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+/// Removes some of the rows of a deleted workspace, its own at last.
+async fn purge_workspace(connection: &mut Connection<'_>) -> Result<u64, Refusal> {
+    let workspace: WorkspaceId = loop {
+        let sql = "SELECT w.id FROM workspaces w WHERE w.deleted = 1 ORDER BY w.id LIMIT 1";
+        let Some(row) = connection.fetch_one(sql, &[]).await? else { return Ok(0) };
+        let workspace = row.columns().id()?;
+        // Whoever else is at it is waited for, and may have been done with it.
+        let sql = "UPDATE workspaces SET version = version WHERE id = ? AND deleted = 1";
+        if connection.execute(sql, args![&workspace]).await? == 1 {
+            break workspace;
+        }
+    };
+    let mut removed = 0;
+    while removed < BATCH {
+        let sql = "SELECT c.id FROM chats c WHERE c.workspace_id = ? LIMIT 1";
+        let Some(row) = connection.fetch_one(sql, args![&workspace]).await? else { break };
+        let chat: ChatId = row.columns().id()?;
+        removed += MESSAGES.purge(connection, Arg::from(&chat), BATCH - removed).await?;
+        if removed < BATCH {
+            removed += connection.execute("DELETE FROM chats WHERE id = ?", args![&chat]).await?;
+        }
+    }
+    if removed < BATCH {
+        removed += EVENTS.purge(connection, Arg::from(&workspace), BATCH - removed).await?;
+    }
+    if removed < BATCH {
+        removed += connection.execute("DELETE FROM event_heads WHERE workspace_id = ?", args![&workspace]).await?;
+        let sql = "DELETE FROM counters WHERE kind = ? AND owner_id = ?";
+        removed += connection.execute(sql, args![MEMBERS, &workspace]).await?;
+        removed += connection.execute("DELETE FROM workspaces WHERE id = ?", args![&workspace]).await?;
+    }
+    Ok(removed)
+}
+
+/// Rows of one owner that have numbers, and lie in their order.
+struct Numbered {
+    /// Takes the owner and how many rows to skip, and gives the number of the next one.
+    skip: &'static str,
+    /// Takes the owner and the number up to which rows go.
+    delete: &'static str,
+}
+
+const MESSAGES: Numbered = Numbered {
+    skip: "SELECT m.seq FROM messages m WHERE m.chat_id = ? ORDER BY m.seq LIMIT 1 OFFSET ?",
+    delete: "DELETE FROM messages WHERE chat_id = ? AND seq <= ?",
+};
+
+const EVENTS: Numbered = Numbered {
+    skip: "SELECT e.number FROM events e WHERE e.workspace_id = ? ORDER BY e.number LIMIT 1 OFFSET ?",
+    delete: "DELETE FROM events WHERE workspace_id = ? AND number <= ?",
+};
+
+impl Numbered {
+    /// Removes up to `most` rows of the owner.
+    async fn purge(&self, connection: &mut Connection<'_>, owner: Arg<'_>, most: u64) -> Result<u64, Refusal> {
+        let last = match connection.fetch_one(self.skip, &[owner, Arg::from(most - 1)]).await? {
+            Some(row) => row.columns().int()?,
+            None => i64::MAX,
+        };
+        Ok(connection.execute(self.delete, &[owner, Arg::Int(last)]).await?)
+    }
+}
+
+/// The workspaces that a unit deletes.
+pub(super) fn deleted(changes: &Changes) -> impl Iterator<Item = WorkspaceId> {
+    changes.changes().iter().filter_map(|change| match change {
+        Change::Delete(Ref::Workspace(workspace), _) => Some(*workspace),
+        _ => None,
+    })
+}
+
+/// Hides some chats of a deleted workspace.
+pub(super) struct Hiding(pub(super) WorkspaceId);
+
+#[async_trait]
+impl Work for Hiding {
+    /// How many; none when all are hidden.
+    type Made = u64;
+
+    async fn perform(&self, connection: &mut Connection<'_>) -> Result<u64, Refusal> {
+        let sql = "SELECT c.id FROM chats c WHERE c.workspace_id = ? AND c.archived < 2 LIMIT ?";
+        let rows = connection.fetch(sql, args![&self.0, BATCH]).await?;
+        let mut chats = rows.iter().map(|row| row.columns().id()).collect::<Result<Vec<ChatId>, _>>()?;
+        chats.sort_unstable();
+        for some in chats.chunks(BULK) {
+            hide(connection, some).await?;
+        }
+        Ok(chats.len() as u64)
+    }
+}
+
+async fn hide(connection: &mut Connection<'_>, some: &[ChatId]) -> Result<(), Error> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        let head = "UPDATE chats SET archived = archived + 2 WHERE archived < 2 AND id IN (";
+        bulk(head, "?", ", ") + ")"
+    });
+    let keys: Vec<_> = filled(some).map(Arg::from).collect();
+    connection.execute(&SQL, &keys).await.map(drop)
+}
