@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use private_chat_core::change::{Change, Changes, Checkpoint, Counter, Event, EventKind, Record, TextSoFar, Version};
+use private_chat_core::change::{Change, Changes, Checkpoint, Event, EventKind, Record, TextSoFar, Version};
 use private_chat_core::error::Conflict;
 use private_chat_core::model::chat::Chat;
 use private_chat_core::model::idempotency::KeyedRequest;
