@@ -49,6 +49,18 @@ impl Actor {
     pub const fn require(&self, right: GlobalRight) -> Result<(), Error> {
         if right.is_held_by(self.user.role) { Ok(()) } else { Err(Error::Forbidden(Forbidden::Role)) }
     }
+
+    /// The actor as they are now: for a unit of work that expects their account to stay so.
+    ///
+    /// # Errors
+    /// `Unauthenticated(Token)` for whoever was signed out meanwhile, as one is by a change of one's role.
+    pub(super) async fn still(&self, ports: &Ports) -> Result<Self, Error> {
+        let found = ports.sessions.session(self.session).await?;
+        let now = ports.clock.now();
+        let standing = found.filter(|(session, user)| stands(session, user, self.user.id, now));
+        let (_, user) = standing.ok_or_else(unknown)?;
+        Ok(Self { user, session: self.session })
+    }
 }
 
 /// The tokens of a session.
