@@ -51,8 +51,12 @@ impl InChat {
     /// # Errors
     /// `Forbidden`.
     pub fn require_charge(&self) -> Result<(), Error> {
+        self.require_charge_as(self.member.role())
+    }
+
+    fn require_charge_as(&self, role: Role) -> Result<(), Error> {
         let creator = self.chat.created_by.as_ref().map(|creator| creator.id);
-        if creator == Some(self.actor().user().id) || self.member.role() == Role::Owner {
+        if creator == Some(self.actor().user().id) || role == Role::Owner {
             Ok(())
         } else {
             Err(Error::Forbidden(Forbidden::Role))
@@ -220,17 +224,22 @@ impl Chats {
     /// Renames a chat. The member came in with [`Right::EditChat`].
     ///
     /// # Errors
-    /// `Forbidden` unless the actor made the chat or is an OWNER; `Invalid`.
+    /// `Forbidden` unless the actor made the chat or is an OWNER; `Invalid`; `NotFound(Workspace)` for one who is no member any more, and
+    /// `NotFound(Chat)` when it is gone by now.
     pub async fn rename(&self, at: &InChat, title: String) -> Result<Chat, Error> {
         at.require_charge()?;
         let title = chat::title(title)?;
         let (number, chat) = deciding_again(|| async {
+            let membership = at.member.still(&self.ports, Right::EditChat).await?;
+            at.require_charge_as(membership.role)?;
+            let changes =
+                Changes::new().expect(Ref::Membership(membership.workspace, membership.user), membership.version);
             let stored = self.ports.chats.chat(at.chat.workspace, at.chat.id).await?;
             let old = stored.ok_or(Error::NotFound(Kind::Chat))?;
             let now = self.ports.clock.now();
             let renamed = Chat { title: Some(title.clone()), updated_at: now, ..old };
             let changed = event(&renamed, EventKind::ChatUpdated(renamed.id), now);
-            let committed = self.ports.work.commit(Changes::new().update(renamed.clone()).emit(changed)).await?;
+            let committed = self.ports.work.commit(changes.update(renamed.clone()).emit(changed)).await?;
             Ok((committed.first_event(), Chat { version: renamed.version.next(), ..renamed }))
         })
         .await?;

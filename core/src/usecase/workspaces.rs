@@ -238,9 +238,11 @@ impl Workspaces {
                 members += items.len() as i64;
                 for Participant { membership, .. } in items {
                     // Still one, or somebody who left and somebody who joined since would pass for each other.
-                    changes = changes
-                        .expect(Ref::Membership(id, membership.user), membership.version)
-                        .add(Counter::Memberships(membership.user), -1, None);
+                    changes = changes.expect(Ref::Membership(id, membership.user), membership.version).add(
+                        Counter::Memberships(membership.user),
+                        -1,
+                        None,
+                    );
                 }
                 match next {
                     Some(after) => page.after = Some(after),
