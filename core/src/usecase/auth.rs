@@ -57,8 +57,8 @@ impl Actor {
     pub(super) async fn still(&self, ports: &Ports) -> Result<Self, Error> {
         let found = ports.sessions.session(self.session).await?;
         let now = ports.clock.now();
-        let standing = found.filter(|(session, user)| stands(session, user, self.user.id, now));
-        let (_, user) = standing.ok_or_else(unknown)?;
+        let known = (self.user.id, self.user.role);
+        let (_, user) = found.filter(|(session, user)| still_stands(session, user, known, now)).ok_or_else(unknown)?;
         Ok(Self { user, session: self.session })
     }
 }
@@ -384,6 +384,16 @@ fn unknown() -> Error {
 /// Whether a session of this user may be used now.
 pub(super) fn stands(session: &Session, user: &User, claimed: UserId, now: Timestamp) -> bool {
     user.id == claimed && session.user == claimed && user.is_active && session.stands(now, user.credentials_epoch)
+}
+
+/// Whether a session may still be used by whoever was let in with it before, as the same.
+pub(super) fn still_stands(
+    session: &Session,
+    user: &User,
+    (known, role): (UserId, GlobalRole),
+    now: Timestamp,
+) -> bool {
+    stands(session, user, known, now) && user.role == role && !user.must_change_password
 }
 
 /// What every new account needs, checked.
