@@ -177,7 +177,12 @@ impl Auth {
         let now = self.ports.clock.now();
         let (session, refresh) = self.open(&user, device, now);
         let tokens = self.tokens(&user, &session, refresh, now)?;
-        self.ports.work.commit(Changes::new().insert(session)).await?;
+        match self.ports.work.commit(Changes::new().insert(session)).await {
+            Ok(_) => {}
+            // Their account was deleted meanwhile.
+            Err(failure) if failure.is_conflict(Conflict::MissingParent) => return Err(wrong),
+            Err(failure) => return Err(failure.into()),
+        }
         if verdict == Verdict::RightButWeak
             && let Ok(stronger) = self.ports.passwords.hash(password).await
         {
