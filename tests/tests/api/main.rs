@@ -5,7 +5,6 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
-mod access;
 mod auth;
 mod chats;
 mod events;
@@ -14,7 +13,6 @@ mod problems;
 mod secrets;
 mod sqlite;
 mod status;
-mod team;
 mod tokens;
 mod users;
 mod workspaces;

@@ -2,9 +2,8 @@
 
 use private_chat_tests::client::{App, Caller, text};
 use private_chat_tests::document::{is_id, is_time};
+use private_chat_tests::team::Team;
 use serde_json::{Value, json};
-
-use crate::team::Team;
 
 crate::on_every_store!(whoever_makes_a_workspace_owns_it, pages_have_every_item_once, text_comes_back_byte_by_byte);
 
