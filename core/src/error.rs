@@ -108,6 +108,12 @@ impl Failure {
         Self::Corrupt { backend: Backend::Database, cause: cause.into() }
     }
 
+    /// Whether some change conflicts in this way.
+    #[must_use]
+    pub fn is_conflict(&self, conflict: Conflict) -> bool {
+        self.conflict().is_some_and(|(found, _)| found == conflict)
+    }
+
     /// How a change conflicts, if that is what happened.
     #[must_use]
     pub const fn conflict(&self) -> Option<(Conflict, usize)> {

@@ -18,6 +18,9 @@ impl Default for Limit {
 }
 
 impl Limit {
+    /// As many as a page may hold.
+    pub const MOST: Self = Self(100);
+
     /// Takes a number of items.
     ///
     /// # Errors

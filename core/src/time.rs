@@ -1,7 +1,7 @@
 //! Points in time, as the product stores and shows them.
 
 use std::fmt;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -54,6 +54,14 @@ impl Add<Duration> for Timestamp {
 
     fn add(self, length: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(length.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, length: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(length.as_micros()).unwrap_or(i64::MAX)))
     }
 }
 

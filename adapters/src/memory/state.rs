@@ -10,10 +10,13 @@ use private_chat_core::change::{
 use private_chat_core::error::Conflict;
 use private_chat_core::id::{ChatId, MessageId, UserId, WorkspaceId};
 use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq};
+use private_chat_core::model::idempotency::KeyedRequest;
 use private_chat_core::model::installation::Installation;
+use private_chat_core::model::invitation::{Invitation, Invited};
 use private_chat_core::model::session::Session;
-use private_chat_core::model::user::{Author, User};
-use private_chat_core::model::workspace::{Joined, Membership, Workspace};
+use private_chat_core::model::user::{Author, Email, User};
+use private_chat_core::model::workspace::{Joined, Membership, Participant, Workspace};
+use private_chat_core::port::store::Over;
 
 /// All rows of all kinds in one table. Rows are shared between one state and the next, so that a copy costs little.
 #[derive(Clone, Default)]
@@ -48,13 +51,15 @@ macro_rules! kinds {
 kinds! {
     installation, _installations: Installation;
     user, users: User;
-    session, _sessions: Session;
+    session, sessions: Session;
     workspace, _workspaces: Workspace;
     membership, memberships: Membership;
+    invitation, invitations: Invitation;
     chat, chats: Chat;
     message, _messages: Message;
     running, all_running: RunningReply;
     instance, instances: Instance;
+    keyed_request, _keyed_requests: KeyedRequest;
 }
 
 /// The rows that a row can't be without.
@@ -63,9 +68,11 @@ fn parents(record: &Record) -> Vec<Ref> {
         Record::Installation(_) | Record::User(_) | Record::Workspace(_) | Record::Instance(_) => Vec::new(),
         Record::Session(session) => vec![Ref::User(session.user)],
         Record::Membership(membership) => vec![Ref::Workspace(membership.workspace), Ref::User(membership.user)],
+        Record::Invitation(invitation) => vec![Ref::Membership(invitation.workspace, invitation.invited_by.id)],
         Record::Chat(chat) => vec![Ref::Workspace(chat.workspace)],
         Record::Message(message) => vec![Ref::Chat(message.chat)],
         Record::RunningReply(running) => vec![Ref::Message(running.chat, running.message)],
+        Record::KeyedRequest(request) => vec![Ref::User(request.user)],
     }
 }
 
@@ -76,10 +83,12 @@ fn set_version(record: &mut Record, version: Version) {
         Record::Session(row) => &mut row.version,
         Record::Workspace(row) => &mut row.version,
         Record::Membership(row) => &mut row.version,
+        Record::Invitation(row) => &mut row.version,
         Record::Chat(row) => &mut row.version,
         Record::Message(row) => &mut row.version,
         Record::RunningReply(row) => &mut row.version,
         Record::Instance(row) => &mut row.version,
+        Record::KeyedRequest(row) => &mut row.version,
     } = version;
 }
 
@@ -98,18 +107,26 @@ impl State {
             };
             done.map_err(|conflict| (conflict, place))?;
         }
-        let first_event = changes.events().first().map(|event| self.newest_event(event.workspace) + 1);
-        for event in changes.events() {
-            self.log.insert((event.workspace, self.newest_event(event.workspace) + 1), *event);
+        let behind = changes.changes().len();
+        let logged = changes.events().iter().map(|event| self.emit(*event));
+        let events = logged.collect::<Result<_, _>>().map_err(|conflict| (conflict, behind))?;
+        Ok(Committed { events, appended })
+    }
+
+    fn emit(&mut self, event: Event) -> Result<EventNumber, Conflict> {
+        if !self.rows.contains_key(&Ref::Workspace(event.workspace)) {
+            return Err(Conflict::MissingParent);
         }
-        Ok(Committed { first_event, appended })
+        let number = self.newest_event(event.workspace) + 1;
+        self.log.insert((event.workspace, number), event);
+        Ok(number)
     }
 
     fn insert(&mut self, mut record: Record) -> Result<(), Conflict> {
         let key = record.key();
         let number_taken =
             matches!(&record, Record::Message(message) if self.sequence.contains_key(&(message.chat, message.seq)));
-        if self.rows.contains_key(&key) || self.email_taken(&record) || number_taken {
+        if self.rows.contains_key(&key) || self.address_taken(&record) || number_taken {
             return Err(Conflict::Duplicate);
         }
         self.has_parents(&record)?;
@@ -130,7 +147,7 @@ impl State {
     fn update(&mut self, mut record: Record) -> Result<(), Conflict> {
         let key = record.key();
         self.expect(key, record.version())?;
-        if self.email_taken(&record) {
+        if self.address_taken(&record) {
             return Err(Conflict::Duplicate);
         }
         // What only `Append` moves stays as it is.
@@ -170,7 +187,7 @@ impl State {
         let Some(row) = self.rows.remove(&key) else { return };
         match row.as_ref() {
             Record::User(user) => {
-                self.counters.remove(&Counter::WorkspacesMade(user.id));
+                self.counters.remove(&Counter::Memberships(user.id));
             }
             Record::Workspace(workspace) => {
                 self.counters.remove(&Counter::Members(workspace.id));
@@ -208,7 +225,7 @@ impl State {
     fn add(&mut self, counter: Counter, delta: i64, ceiling: Option<i64>) -> Result<(), Conflict> {
         let owner = match counter {
             Counter::Members(workspace) => Ref::Workspace(workspace),
-            Counter::WorkspacesMade(user) => Ref::User(user),
+            Counter::Memberships(user) => Ref::User(user),
         };
         if !self.rows.contains_key(&owner) {
             return Err(Conflict::MissingParent);
@@ -237,9 +254,27 @@ impl State {
         Ok(())
     }
 
-    fn email_taken(&self, record: &Record) -> bool {
-        let Record::User(user) = record else { return false };
-        self.users().any(|other| other.id != user.id && other.email == user.email)
+    /// Whether the address stands already, among all users or among those who are invited into one workspace.
+    fn address_taken(&self, record: &Record) -> bool {
+        match record {
+            Record::User(user) => self.users().any(|other| other.id != user.id && other.email == user.email),
+            Record::Invitation(invitation) => self
+                .invitation_to(invitation.workspace, &invitation.email)
+                .is_some_and(|other| other.id != invitation.id),
+            _ => false,
+        }
+    }
+
+    /// Removes what is over, and says how many rows that were. What a deleted workspace leaves behind is gone with it already.
+    pub(super) fn purge(&mut self, over: &Over) -> u64 {
+        let before = self.rows.len();
+        self.rows.retain(|_, row| match row.as_ref() {
+            Record::Session(session) => session.expires_at >= over.sessions,
+            Record::Invitation(invitation) => invitation.expires_at >= over.invitations,
+            Record::KeyedRequest(request) => request.created_at >= over.keyed_requests,
+            _ => true,
+        });
+        (before - self.rows.len()) as u64
     }
 
     /// Moves a process's beat and the texts of its replies.
@@ -272,6 +307,22 @@ impl State {
         let workspace = self.workspace(Ref::Workspace(workspace))?.clone();
         let members = self.counters.get(&Counter::Members(workspace.id)).copied().unwrap_or_default();
         Some(Joined { workspace, membership, member_count: u64::try_from(members).unwrap_or_default() })
+    }
+
+    pub(super) fn participant(&self, membership: &Membership) -> Option<Participant> {
+        let User { name, email, .. } = self.user(Ref::User(membership.user))?.clone();
+        Some(Participant { membership: membership.clone(), name, email })
+    }
+
+    pub(super) fn invitation_to(&self, workspace: WorkspaceId, email: &Email) -> Option<&Invitation> {
+        self.invitations().find(|invitation| invitation.workspace == workspace && invitation.email == *email)
+    }
+
+    /// The invitation as it is shown.
+    pub(super) fn invited(&self, invitation: &Invitation) -> Option<Invited> {
+        let invited_by = self.author(Some(&invitation.invited_by))?;
+        let workspace_name = self.workspace(Ref::Workspace(invitation.workspace))?.name.clone();
+        Some(Invited { invitation: Invitation { invited_by, ..invitation.clone() }, workspace_name })
     }
 
     /// The messages of a chat in a range of numbers, oldest first, as they were written.

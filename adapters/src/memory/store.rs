@@ -8,18 +8,22 @@ use private_chat_core::change::{
     Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent, Ref,
 };
 use private_chat_core::error::Failure;
-use private_chat_core::id::{ChatId, InstanceId, MessageId, SessionId, UserId, WorkspaceId};
+use private_chat_core::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
 use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq};
+use private_chat_core::model::idempotency::{KeyHash, KeyedRequest};
 use private_chat_core::model::installation::Installation;
+use private_chat_core::model::invitation::{Invitation, Invited};
 use private_chat_core::model::session::Session;
-use private_chat_core::model::user::{Email, User};
-use private_chat_core::model::workspace::{Joined, Membership};
+use private_chat_core::model::text::folded;
+use private_chat_core::model::user::{Email, GlobalRole, User};
+use private_chat_core::model::workspace::{Joined, Membership, Participant, Role};
 use private_chat_core::page::{ActivityKey, Limit, Page, PageRequest};
 use private_chat_core::port::Result;
 use private_chat_core::port::store::{
-    ChatFilter, ChatRepository, LogBounds, Order, ReplyRepository, SessionRepository, UnitOfWork, UserRepository,
-    WorkspaceRepository,
+    ChatFilter, ChatRepository, LogBounds, Order, Over, ReplyRepository, SessionRepository, UnitOfWork, UserFilter,
+    UserRepository, WorkspaceRepository,
 };
+use private_chat_core::time::Timestamp;
 
 use super::state::{State, in_order};
 
@@ -46,6 +50,37 @@ impl MemoryStore {
     }
 }
 
+/// A page of these rows, those with the highest keys first.
+fn highest_first<T, K: Copy + Ord>(
+    rows: impl Iterator<Item = T>,
+    page: PageRequest<K>,
+    key: impl Fn(&T) -> K,
+) -> Page<T, K> {
+    let mut rows: Vec<T> = rows.filter(|row| page.after.is_none_or(|after| key(row) < after)).collect();
+    rows.sort_unstable_by_key(|row| Reverse(key(row)));
+    Page::from_overfetched(rows, page.limit, key)
+}
+
+fn matches(user: &User, filter: &UserFilter) -> bool {
+    let has = |query: &String| folded(user.email.as_str()).contains(query) || folded(&user.name).contains(query);
+    filter.query.as_ref().is_none_or(has)
+        && filter.role.is_none_or(|role| user.role == role)
+        && filter.is_active.is_none_or(|active| user.is_active == active)
+}
+
+impl MemoryStore {
+    fn invitations(
+        &self,
+        now: Timestamp,
+        page: PageRequest<InvitationId>,
+        asked_for: impl Fn(&Invitation) -> bool,
+    ) -> Page<Invited, InvitationId> {
+        let state = self.state();
+        let standing = state.invitations().filter(|invitation| invitation.stands(now) && asked_for(invitation));
+        highest_first(standing.filter_map(|one| state.invited(one)), page, |invited| invited.invitation.id)
+    }
+}
+
 #[async_trait]
 impl UserRepository for MemoryStore {
     async fn user(&self, id: UserId) -> Result<Option<User>> {
@@ -54,6 +89,21 @@ impl UserRepository for MemoryStore {
 
     async fn user_by_email(&self, email: &Email) -> Result<Option<User>> {
         Ok(self.state().users().find(|user| user.email == *email).cloned())
+    }
+
+    async fn users(&self, filter: UserFilter, page: PageRequest<UserId>) -> Result<Page<User, UserId>> {
+        let state = self.state();
+        let found = state.users().filter(|user| matches(user, &filter)).cloned();
+        Ok(highest_first(found, page, |user| user.id))
+    }
+
+    async fn another_admin(&self, besides: UserId) -> Result<bool> {
+        let is_admin = |user: &User| user.role == GlobalRole::Admin && user.is_active;
+        Ok(self.state().users().any(|user| user.id != besides && is_admin(user)))
+    }
+
+    async fn keyed_request(&self, user: UserId, key: KeyHash) -> Result<Option<KeyedRequest>> {
+        Ok(self.state().keyed_request(Ref::KeyedRequest(user, key)).cloned())
     }
 
     async fn installation(&self) -> Result<Option<Installation>> {
@@ -75,6 +125,18 @@ impl SessionRepository for MemoryStore {
         };
         Ok(ids.iter().filter_map(with_user).collect())
     }
+
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        epoch: u64,
+        now: Timestamp,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<Session, SessionId>> {
+        let state = self.state();
+        let standing = state.sessions().filter(|session| session.user == user && session.stands(now, epoch));
+        Ok(highest_first(standing.cloned(), page, |session| session.id))
+    }
 }
 
 #[async_trait]
@@ -95,15 +157,63 @@ impl WorkspaceRepository for MemoryStore {
 
     async fn workspaces_of(&self, user: UserId, page: PageRequest<WorkspaceId>) -> Result<Page<Joined, WorkspaceId>> {
         let state = self.state();
-        let mut ids: Vec<WorkspaceId> = state
+        let own = state.memberships().filter(|membership| membership.user == user);
+        let joined = own.filter_map(|membership| state.joined(membership.workspace, user));
+        Ok(highest_first(joined, page, |joined| joined.workspace.id))
+    }
+
+    async fn participant(&self, workspace: WorkspaceId, user: UserId) -> Result<Option<Participant>> {
+        let state = self.state();
+        Ok(state.membership(Ref::Membership(workspace, user)).and_then(|membership| state.participant(membership)))
+    }
+
+    async fn participants(
+        &self,
+        workspace: WorkspaceId,
+        page: PageRequest<UserId>,
+    ) -> Result<Page<Participant, UserId>> {
+        let state = self.state();
+        let later = |id| page.after.is_none_or(|after| id > after);
+        let mut members: Vec<Participant> = state
             .memberships()
-            .filter(|membership| membership.user == user)
-            .map(|membership| membership.workspace)
-            .filter(|id| page.after.is_none_or(|after| *id < after))
+            .filter(|membership| membership.workspace == workspace && later(membership.user))
+            .filter_map(|membership| state.participant(membership))
             .collect();
-        ids.sort_unstable_by_key(|id| Reverse(*id));
-        let items = ids.into_iter().filter_map(|id| state.joined(id, user)).take(page.limit.items() + 1).collect();
-        Ok(Page::from_overfetched(items, page.limit, |joined: &Joined| joined.workspace.id))
+        members.sort_unstable_by_key(|member| member.membership.user);
+        Ok(Page::from_overfetched(members, page.limit, |member| member.membership.user))
+    }
+
+    async fn another_owner(&self, workspace: WorkspaceId, besides: UserId) -> Result<bool> {
+        let owns = |membership: &Membership| membership.workspace == workspace && membership.role == Role::Owner;
+        Ok(self.state().memberships().any(|membership| membership.user != besides && owns(membership)))
+    }
+
+    async fn invitation(&self, id: InvitationId) -> Result<Option<Invited>> {
+        let state = self.state();
+        Ok(state.invitation(Ref::Invitation(id)).and_then(|invitation| state.invited(invitation)))
+    }
+
+    async fn invitation_to(&self, workspace: WorkspaceId, email: &Email) -> Result<Option<Invited>> {
+        let state = self.state();
+        Ok(state.invitation_to(workspace, email).and_then(|invitation| state.invited(invitation)))
+    }
+
+    async fn invitations_into(
+        &self,
+        workspace: WorkspaceId,
+        now: Timestamp,
+        page: PageRequest<InvitationId>,
+    ) -> Result<Page<Invited, InvitationId>> {
+        Ok(self.invitations(now, page, |invitation| invitation.workspace == workspace))
+    }
+
+    async fn invitations_of(
+        &self,
+        email: &Email,
+        now: Timestamp,
+        page: PageRequest<InvitationId>,
+    ) -> Result<Page<Invited, InvitationId>> {
+        Ok(self.invitations(now, page, |invitation| invitation.email == *email))
     }
 }
 
@@ -118,17 +228,13 @@ impl ChatRepository for MemoryStore {
     async fn chats(&self, filter: ChatFilter, page: PageRequest<ActivityKey>) -> Result<Page<Chat, ActivityKey>> {
         let key = |chat: &Chat| ActivityKey { at: chat.active_at(), id: *chat.id.as_uuid() };
         let state = self.state();
-        let mut chats: Vec<Chat> = state
+        let chats = state
             .chats()
             .filter(|chat| chat.workspace == filter.workspace && chat.archived == filter.archived)
-            .filter(|chat| page.after.is_none_or(|after| key(chat) < after))
             .map(|chat| state.shown_chat(chat))
             .filter(|chat| chat.visible_to(filter.viewer))
-            .filter(|chat| !filter.mine || chat.created_by.as_ref().is_some_and(|by| by.id == filter.viewer))
-            .collect();
-        chats.sort_unstable_by_key(|chat| Reverse(key(chat)));
-        chats.truncate(page.limit.items() + 1);
-        Ok(Page::from_overfetched(chats, page.limit, key))
+            .filter(|chat| !filter.mine || chat.created_by.as_ref().is_some_and(|by| by.id == filter.viewer));
+        Ok(highest_first(chats, page, key))
     }
 
     async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>> {
@@ -211,6 +317,14 @@ impl UnitOfWork for MemoryStore {
         let told = next.checkpoint(&checkpoint);
         *state = Arc::new(next);
         Ok(told)
+    }
+
+    async fn purge(&self, over: Over) -> Result<u64> {
+        let mut state = self.lock();
+        let mut next = State::clone(&state);
+        let gone = next.purge(&over);
+        *state = Arc::new(next);
+        Ok(gone)
     }
 
     async fn prepare(&self) -> Result<()> {

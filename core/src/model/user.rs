@@ -96,6 +96,26 @@ pub struct User {
     pub version: Version,
 }
 
+impl User {
+    /// Whether they manage the installation and may sign in.
+    #[must_use]
+    pub const fn is_active_admin(&self) -> bool {
+        matches!(self.role, GlobalRole::Admin) && self.is_active
+    }
+
+    /// Signed out everywhere.
+    #[must_use]
+    pub fn signed_out(self) -> Self {
+        Self { credentials_epoch: self.credentials_epoch + 1, ..self }
+    }
+
+    /// With another password, and signed out everywhere.
+    #[must_use]
+    pub fn with_password(self, password: PasswordHash, now: Timestamp) -> Self {
+        Self { password, updated_at: now, ..self }.signed_out()
+    }
+}
+
 /// A user as others see them beside what they wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {

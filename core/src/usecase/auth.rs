@@ -4,18 +4,23 @@ use std::time::Duration;
 
 use super::{Settings, Stale, deciding_again};
 use crate::change::{Changes, Version};
-use crate::error::{Checks, Conflict, Error, Forbidden, Obstacle, Unauthenticated};
+use crate::error::{Checks, Conflict, Error, Forbidden, Kind, Obstacle, Unauthenticated};
 use crate::id::{SessionId, UserId};
 use crate::model::installation::Installation;
 use crate::model::password::Password;
-use crate::model::secret::Secret;
+use crate::model::secret::{Secret, ServerKey};
 use crate::model::session::{Device, Presented, RefreshToken, Session};
 use crate::model::text;
 use crate::model::user::{Email, GlobalRole, User};
+use crate::page::{Page, PageRequest};
+use crate::policy::GlobalRight;
 use crate::port::Ports;
 use crate::port::passwords::Verdict;
 use crate::port::tokens::Claims;
 use crate::time::Timestamp;
+
+/// How often it is noted at most that a session is used.
+const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 
 /// A user who has proved who they are. Made by [`Auth::authenticate`] alone, from a token that verifies and a session that stands.
 #[derive(Clone, Debug)]
@@ -37,15 +42,24 @@ impl Actor {
         self.session
     }
 
-    /// Lets administrators through, and nobody else.
+    /// Lets those through who hold the right, and nobody else.
     ///
     /// # Errors
     /// `Forbidden`.
-    pub fn require_admin(&self) -> Result<(), Error> {
-        match self.user.role {
-            GlobalRole::Admin => Ok(()),
-            GlobalRole::User => Err(Error::Forbidden(Forbidden::Role)),
-        }
+    pub const fn require(&self, right: GlobalRight) -> Result<(), Error> {
+        if right.is_held_by(self.user.role) { Ok(()) } else { Err(Error::Forbidden(Forbidden::Role)) }
+    }
+
+    /// The actor as they are now: for a unit of work that expects their account to stay so.
+    ///
+    /// # Errors
+    /// `Unauthenticated(Token)` for whoever was signed out meanwhile, as one is by a change of one's role.
+    pub(super) async fn still(&self, ports: &Ports) -> Result<Self, Error> {
+        let found = ports.sessions.session(self.session).await?;
+        let now = ports.clock.now();
+        let known = (self.user.id, self.user.role);
+        let (_, user) = found.filter(|(session, user)| still_stands(session, user, known, now)).ok_or_else(unknown)?;
+        Ok(Self { user, session: self.session })
     }
 }
 
@@ -97,6 +111,11 @@ impl Auth {
         Self { ports, settings }
     }
 
+    /// The server's own key.
+    pub(super) const fn key(&self) -> &ServerKey {
+        &self.settings.key
+    }
+
     /// Makes the first administrator, once.
     ///
     /// # Errors
@@ -115,12 +134,7 @@ impl Auth {
         let NewAccount { email, name, password } = NewAccount::check(&setup.email, setup.name, setup.password)?;
         let password = self.ports.passwords.hash(password).await?;
         let now = self.ports.clock.now();
-        let installation = Installation {
-            set_up_at: now,
-            encryption_key: self.settings.key.fingerprint(),
-            signing_keys: self.ports.tokens.key_id(),
-            version: Version::FIRST,
-        };
+        let installation = installation(&self.ports, &self.settings, now);
         let user = User {
             id: self.ports.new_id(),
             email,
@@ -163,7 +177,12 @@ impl Auth {
         let now = self.ports.clock.now();
         let (session, refresh) = self.open(&user, device, now);
         let tokens = self.tokens(&user, &session, refresh, now)?;
-        self.ports.work.commit(Changes::new().insert(session)).await?;
+        match self.ports.work.commit(Changes::new().insert(session)).await {
+            Ok(_) => {}
+            // Their account was deleted meanwhile.
+            Err(failure) if failure.is_conflict(Conflict::MissingParent) => return Err(wrong),
+            Err(failure) => return Err(failure.into()),
+        }
         if verdict == Verdict::RightButWeak
             && let Ok(stronger) = self.ports.passwords.hash(password).await
         {
@@ -209,14 +228,38 @@ impl Auth {
     /// # Errors
     /// `Unavailable` when the database is away.
     pub async fn logout(&self, actor: &Actor) -> Result<(), Error> {
+        match self.end_session(actor, actor.session).await {
+            // It was ended meanwhile.
+            Err(Error::NotFound(Kind::Session)) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// The actor's sessions that stand, newest first.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn sessions(
+        &self,
+        actor: &Actor,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<Session, SessionId>, Error> {
+        let (user, now) = (&actor.user, self.ports.clock.now());
+        Ok(self.ports.sessions.sessions_of(user.id, user.credentials_epoch, now, page).await?)
+    }
+
+    /// Ends one of the actor's own sessions.
+    ///
+    /// # Errors
+    /// `NotFound(Session)` where it is none of theirs that stands.
+    pub async fn end_session(&self, actor: &Actor, id: SessionId) -> Result<(), Error> {
         deciding_again(|| async {
-            match self.ports.sessions.session(actor.session).await? {
-                Some((session, _)) if !session.ended => {
-                    self.ports.work.commit(Changes::new().update(Session { ended: true, ..session })).await?;
-                    Ok(())
-                }
-                _ => Ok(()),
-            }
+            let found = self.ports.sessions.session(id).await?;
+            let now = self.ports.clock.now();
+            let session = found.filter(|(session, user)| stands(session, user, actor.user.id, now));
+            let (session, _) = session.ok_or(Error::NotFound(Kind::Session))?;
+            self.ports.work.commit(Changes::new().update(Session { ended: true, ..session })).await?;
+            Ok(())
         })
         .await
     }
@@ -248,17 +291,10 @@ impl Auth {
                 // What was proved above is no longer the current password.
                 return Err(Stale::Ended(wrong()));
             }
-            let epoch = user.credentials_epoch + 1;
-            let changes = Changes::new()
-                .update(User {
-                    password: hash.clone(),
-                    must_change_password: false,
-                    credentials_epoch: epoch,
-                    updated_at: self.ports.clock.now(),
-                    ..user
-                })
-                .update(Session { epoch, ..session });
-            self.ports.work.commit(changes).await?;
+            let user = User { must_change_password: false, ..user };
+            let user = user.with_password(hash.clone(), self.ports.clock.now());
+            let session = Session { epoch: user.credentials_epoch, ..session };
+            self.ports.work.commit(Changes::new().update(user).update(session)).await?;
             Ok(())
         })
         .await
@@ -287,7 +323,21 @@ impl Auth {
         if !stands(&session, &user, claims.user, now) {
             return Err(unknown());
         }
-        Ok(Actor { user, session: session.id })
+        let actor = Actor { user, session: session.id };
+        self.note_use(session, now);
+        Ok(actor)
+    }
+
+    /// Notes when a session was last used, to the minute. Nobody waits for it, and it does not matter when it fails.
+    fn note_use(&self, session: Session, now: Timestamp) {
+        if now.since(session.last_used_at) < USE_NOTED_EVERY {
+            return;
+        }
+        let work = self.ports.work.clone();
+        let used = Session { last_used_at: now, ..session };
+        self.ports.tasks.spawn(Box::pin(async move {
+            let _ = work.commit(Changes::new().update(used)).await;
+        }));
     }
 
     /// The public keys that verify access tokens, as a JWK Set in JSON.
@@ -296,13 +346,20 @@ impl Auth {
         self.ports.tokens.jwks()
     }
 
-    fn open(&self, user: &User, device: Device, now: Timestamp) -> (Session, RefreshToken) {
+    /// A new session, to be inserted.
+    pub(super) fn open(&self, user: &User, device: Device, now: Timestamp) -> (Session, RefreshToken) {
         let of = (user.id, user.credentials_epoch);
         let random = self.ports.random();
         Session::open(&self.settings.key, self.ports.new_id(), of, device, now, &self.settings.lifetimes, &random)
     }
 
-    fn tokens(&self, user: &User, session: &Session, refresh: RefreshToken, now: Timestamp) -> Result<Tokens, Error> {
+    pub(super) fn tokens(
+        &self,
+        user: &User,
+        session: &Session,
+        refresh: RefreshToken,
+        now: Timestamp,
+    ) -> Result<Tokens, Error> {
         let expires_in = self.settings.lifetimes.access.min(session.expires_at.since(now));
         let access = self.ports.tokens.sign(&Claims {
             user: user.id,
@@ -315,6 +372,16 @@ impl Auth {
     }
 }
 
+/// The installation, as it is when it is set up by an instance with these keys.
+pub(super) fn installation(ports: &Ports, settings: &Settings, now: Timestamp) -> Installation {
+    Installation {
+        set_up_at: now,
+        encryption_key: settings.key.fingerprint(),
+        signing_keys: ports.tokens.key_id(),
+        version: Version::FIRST,
+    }
+}
+
 fn unknown() -> Error {
     Error::Unauthenticated(Unauthenticated::Token)
 }
@@ -322,6 +389,16 @@ fn unknown() -> Error {
 /// Whether a session of this user may be used now.
 pub(super) fn stands(session: &Session, user: &User, claimed: UserId, now: Timestamp) -> bool {
     user.id == claimed && session.user == claimed && user.is_active && session.stands(now, user.credentials_epoch)
+}
+
+/// Whether a session may still be used by whoever was let in with it before, as the same.
+pub(super) fn still_stands(
+    session: &Session,
+    user: &User,
+    (known, role): (UserId, GlobalRole),
+    now: Timestamp,
+) -> bool {
+    stands(session, user, known, now) && user.role == role && !user.must_change_password
 }
 
 /// What every new account needs, checked.

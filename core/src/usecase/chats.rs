@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use super::auth::Actor;
 use super::deciding_again;
+use super::idempotency::{Idempotency, Stamp};
 use super::live::{Live, LiveEvent, ReplyWatch, Scope, Watch};
 use super::models::Models;
 use super::reply::{Begun, Job, Replies};
 use super::workspaces::Member;
 use crate::change::{Changes, Event, EventKind, EventNumber, Ref, Version};
-use crate::error::{Checks, Conflict, Error, Failure, Forbidden, Kind, Obstacle};
+use crate::error::{Backend, Checks, Conflict, Error, Failure, Forbidden, Kind, Obstacle};
 use crate::id::{ChatId, MessageId};
 use crate::model::chat::{self, Chat, Message, MessageStatus, Parameters, Seq, Speaker, Visibility};
+use crate::model::idempotency::{Made, Repeatable};
 use crate::model::user::Author;
 use crate::model::workspace::{self, Role};
 use crate::page::{ActivityKey, Page, PageRequest};
@@ -49,8 +51,12 @@ impl InChat {
     /// # Errors
     /// `Forbidden`.
     pub fn require_charge(&self) -> Result<(), Error> {
+        self.require_charge_as(self.member.role())
+    }
+
+    fn require_charge_as(&self, role: Role) -> Result<(), Error> {
         let creator = self.chat.created_by.as_ref().map(|creator| creator.id);
-        if creator == Some(self.actor().user().id) || self.member.role() == Role::Owner {
+        if creator == Some(self.actor().user().id) || role == Role::Owner {
             Ok(())
         } else {
             Err(Error::Forbidden(Forbidden::Role))
@@ -59,7 +65,7 @@ impl InChat {
 }
 
 /// A chat to be made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewChat {
     /// What people call it.
     pub title: Option<String>,
@@ -72,7 +78,7 @@ pub struct NewChat {
 }
 
 /// A message to be sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewMessage {
     /// The text.
     pub content: String,
@@ -101,13 +107,20 @@ pub struct Chats {
     live: Arc<Live>,
     models: Arc<Models>,
     replies: Arc<Replies>,
+    idempotency: Arc<Idempotency>,
 }
 
 impl Chats {
     /// Over these ports.
     #[must_use]
-    pub const fn new(ports: Ports, live: Arc<Live>, models: Arc<Models>, replies: Arc<Replies>) -> Self {
-        Self { ports, live, models, replies }
+    pub const fn new(
+        ports: Ports,
+        live: Arc<Live>,
+        models: Arc<Models>,
+        replies: Arc<Replies>,
+        idempotency: Arc<Idempotency>,
+    ) -> Self {
+        Self { ports, live, models, replies, idempotency }
     }
 
     /// Lets a member into a chat that they may see.
@@ -125,8 +138,17 @@ impl Chats {
     /// Makes a chat. The member came in with [`Right::CreateChat`].
     ///
     /// # Errors
-    /// `Invalid`.
-    pub async fn create(&self, member: &Member, new: NewChat) -> Result<Chat, Error> {
+    /// `Invalid`; `IdempotencyKeyReused`; `NotFound(Chat)` for a repeated request whose chat is gone.
+    pub async fn create(&self, member: &Member, new: NewChat, request: Option<Repeatable>) -> Result<Chat, Error> {
+        let first = |stamp| self.make(member, new.clone(), stamp);
+        let again = |made: Made| async move {
+            let chat = self.ports.chats.chat(member.workspace(), made.id.into()).await?;
+            chat.ok_or(Error::NotFound(Kind::Chat))
+        };
+        self.idempotency.once(member.actor().user().id, request, first, again).await
+    }
+
+    async fn make(&self, member: &Member, new: NewChat, stamp: Stamp) -> Result<Chat, Error> {
         let mut checks = Checks::new();
         let title = checks.take(new.title.map(chat::title).transpose());
         let system_prompt = checks.take(new.system_prompt.map(workspace::system_prompt).transpose());
@@ -153,6 +175,7 @@ impl Chats {
         };
         let committed = as_member(&self.ports, member, Right::CreateChat, |changes| {
             let changes = changes.insert(chat.clone()).emit(event(&chat, EventKind::ChatCreated(chat.id), now));
+            let changes = stamp.add(changes, Made { id: *chat.id.as_uuid(), reply: None });
             async { self.ports.work.commit(changes).await }
         })
         .await?;
@@ -201,17 +224,22 @@ impl Chats {
     /// Renames a chat. The member came in with [`Right::EditChat`].
     ///
     /// # Errors
-    /// `Forbidden` unless the actor made the chat or is an OWNER; `Invalid`.
+    /// `Forbidden` unless the actor made the chat or is an OWNER; `Invalid`; `NotFound(Workspace)` for one who is no member any more, and
+    /// `NotFound(Chat)` when it is gone by now.
     pub async fn rename(&self, at: &InChat, title: String) -> Result<Chat, Error> {
         at.require_charge()?;
         let title = chat::title(title)?;
         let (number, chat) = deciding_again(|| async {
+            let membership = at.member.still(&self.ports, Right::EditChat).await?;
+            at.require_charge_as(membership.role)?;
+            let changes =
+                Changes::new().expect(Ref::Membership(membership.workspace, membership.user), membership.version);
             let stored = self.ports.chats.chat(at.chat.workspace, at.chat.id).await?;
             let old = stored.ok_or(Error::NotFound(Kind::Chat))?;
             let now = self.ports.clock.now();
             let renamed = Chat { title: Some(title.clone()), updated_at: now, ..old };
             let changed = event(&renamed, EventKind::ChatUpdated(renamed.id), now);
-            let committed = self.ports.work.commit(Changes::new().update(renamed.clone()).emit(changed)).await?;
+            let committed = self.ports.work.commit(changes.update(renamed.clone()).emit(changed)).await?;
             Ok((committed.first_event(), Chat { version: renamed.version.next(), ..renamed }))
         })
         .await?;
@@ -219,11 +247,40 @@ impl Chats {
         Ok(chat)
     }
 
-    /// Stores a message, begins its reply, and returns at once. The member came in with [`Right::Send`].
+    /// Stores a message, begins its reply, and returns at once. The member came in with [`Right::Send`]. A request that is sent again joins the
+    /// reply that it began.
     ///
     /// # Errors
-    /// `Invalid`; `NotFound(Message)` for a parent that is none of the chat; `ShuttingDown`.
-    pub async fn send(&self, at: &InChat, new: NewMessage, watched: bool) -> Result<Sent, Error> {
+    /// `Invalid`; `NotFound(Message)` for a parent that is none of the chat, and for a repeated request whose message is gone; `ShuttingDown`;
+    /// `IdempotencyKeyReused`.
+    pub async fn send(
+        &self,
+        at: &InChat,
+        new: NewMessage,
+        watched: bool,
+        request: Option<Repeatable>,
+    ) -> Result<Sent, Error> {
+        let first = |stamp| self.begin(at, new.clone(), watched, stamp);
+        let again = |made| self.join(at, made, watched);
+        self.idempotency.once(at.actor().user().id, request, first, again).await
+    }
+
+    /// Joins a reply that a request has begun when it was sent before.
+    async fn join(&self, at: &InChat, made: Made, watched: bool) -> Result<Sent, Error> {
+        let gone = || Error::NotFound(Kind::Message);
+        let message = self.ports.chats.message(at.chat.id, made.id.into()).await?.ok_or_else(gone)?;
+        let reply = made.reply.ok_or_else(gone)?.into();
+        let watch = ReplyWatch::again(&self.live, &at.member, message.clone(), reply).await?;
+        let (watch, end) = if watched { (Some(watch), End::Stored) } else { (None, End::Followed(watch)) };
+        Ok(self.sent(at, message, reply, watch, end))
+    }
+
+    fn sent(&self, at: &InChat, message: Message, reply: MessageId, watch: Option<ReplyWatch>, end: End) -> Sent {
+        let (member, ports) = (at.member.clone(), self.ports.clone());
+        Sent { message: message.clone(), watch, end: EndOfReply { member, message, reply, end, ports } }
+    }
+
+    async fn begin(&self, at: &InChat, new: NewMessage, watched: bool, stamp: Stamp) -> Result<Sent, Error> {
         let beginning = self.replies.may_begin()?;
         let mut checks = Checks::new();
         let content = checks.take(chat::content(new.content));
@@ -276,6 +333,7 @@ impl Chats {
         // From the commit to the start of the reply nothing may come in between, least of all a client that hangs up.
         let begun = uncancelled(&self.ports.tasks, async move {
             let _beginning = beginning;
+            let made = Made { id: *message.id.as_uuid(), reply: Some(*reply.id.as_uuid()) };
             as_member(&ports, &member, Right::Send, |changes| {
                 let job = Job {
                     message: message.clone(),
@@ -286,12 +344,12 @@ impl Chats {
                     audience,
                     actor: actor.clone(),
                 };
-                replies.begin(job, changes, watched)
+                replies.begin(job, stamp.add(changes, made), watched)
             })
             .await
         });
         let Begun { message, reply, watch, end } = begun.await.ok_or(Error::ShuttingDown)??;
-        Ok(Sent { message: message.clone(), watch, end: EndOfReply { message, reply, end, ports: self.ports.clone() } })
+        Ok(self.sent(at, message, reply.id, watch, End::Known(end)))
     }
 
     /// Ends a running reply; what was made is kept. The member came in with [`Right::StopReply`].
@@ -333,22 +391,53 @@ pub struct Sent {
 
 /// The end of a reply, to be waited for.
 pub struct EndOfReply {
+    member: Member,
     message: Message,
-    reply: Message,
-    end: futures_channel::oneshot::Receiver<Message>,
+    reply: MessageId,
+    end: End,
     ports: Ports,
+}
+
+/// How the end of a reply comes to be known.
+enum End {
+    /// The reply runs here, and tells.
+    Known(futures_channel::oneshot::Receiver<Message>),
+    /// It runs somewhere, and is followed.
+    Followed(ReplyWatch),
+    /// Somebody else waits for it.
+    Stored,
 }
 
 impl EndOfReply {
     /// Waits for the end, however it comes; gives the message and the reply.
     ///
     /// # Errors
-    /// `Unavailable` when the process stops before the end is known.
+    /// `Unauthenticated(Token)` or `NotFound(Workspace)` for one who was signed out, or removed, before it came; `NotFound(Message)` when it
+    /// was deleted; `Unavailable` when the process stops, or loses the database, before the end is known.
     pub async fn wait(self) -> Result<(Message, Message), Error> {
-        let reply = match self.end.await {
-            Ok(reply) => reply,
-            Err(_) => self.ports.chats.message(self.reply.chat, self.reply.id).await?.unwrap_or(self.reply),
+        let known = match self.end {
+            End::Known(end) => end.await.ok(),
+            End::Followed(mut watch) => {
+                while watch.next().await.is_some() {}
+                None
+            }
+            End::Stored => None,
         };
+        // Like an open stream, an answer that is waited for is for those alone who still may read it.
+        self.member.actor().still(&self.ports).await?;
+        self.member.still(&self.ports, Right::ReadChats).await?;
+        let reply = match known {
+            Some(reply) => reply,
+            None => {
+                let stored = self.ports.chats.message(self.message.chat, self.reply).await?;
+                stored.ok_or(Error::NotFound(Kind::Message))?
+            }
+        };
+        if reply.status == MessageStatus::Streaming {
+            // What followed it broke off; the request can be sent again and joins anew.
+            let cause = "the reply could not be followed to its end".into();
+            return Err(Error::Unavailable { backend: Backend::Database, cause });
+        }
         Ok((self.message, reply))
     }
 }

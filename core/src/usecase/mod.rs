@@ -5,8 +5,13 @@
 
 pub mod auth;
 pub mod chats;
+pub mod housekeeping;
+pub mod idempotency;
+pub mod invitations;
 pub mod live;
+pub mod members;
 pub mod models;
+pub mod operator;
 mod prompt;
 pub mod reply;
 pub mod status;
@@ -43,6 +48,10 @@ pub struct UseCases {
     pub auth: Arc<auth::Auth>,
     pub users: Arc<users::Users>,
     pub workspaces: Arc<workspaces::Workspaces>,
+    pub members: Arc<members::Members>,
+    pub invitations: Arc<invitations::Invitations>,
+    pub idempotency: Arc<idempotency::Idempotency>,
+    pub housekeeping: Arc<housekeeping::Housekeeping>,
     pub chats: Arc<chats::Chats>,
     pub models: Arc<models::Models>,
     pub replies: Arc<reply::Replies>,
@@ -57,12 +66,24 @@ impl UseCases {
         let models = Arc::new(models::Models::new(ports.clone(), settings.default_model.clone()));
         let live = Arc::new(live::Live::new(ports.clone()));
         let replies = Arc::new(reply::Replies::new(ports.clone(), live.clone(), models.clone(), settings.reply));
+        let idempotency = Arc::new(idempotency::Idempotency::new(ports.clone(), settings.key.clone()));
+        let once = idempotency.clone();
+        let auth = Arc::new(auth::Auth::new(ports.clone(), settings));
         Self {
-            users: Arc::new(users::Users::new(ports.clone())),
-            workspaces: Arc::new(workspaces::Workspaces::new(ports.clone(), models.clone())),
-            chats: Arc::new(chats::Chats::new(ports.clone(), live.clone(), models.clone(), replies.clone())),
-            auth: Arc::new(auth::Auth::new(ports.clone(), settings)),
+            users: Arc::new(users::Users::new(ports.clone(), live.clone(), once.clone())),
+            workspaces: Arc::new(workspaces::Workspaces::new(ports.clone(), models.clone(), once.clone())),
+            members: Arc::new(members::Members::new(ports.clone(), live.clone())),
+            invitations: Arc::new(invitations::Invitations::new(
+                ports.clone(),
+                live.clone(),
+                auth.clone(),
+                once.clone(),
+            )),
+            chats: Arc::new(chats::Chats::new(ports.clone(), live.clone(), models.clone(), replies.clone(), once)),
+            housekeeping: Arc::new(housekeeping::Housekeeping::new(ports.clone())),
             status: Arc::new(status::Status::new(ports.clone(), replies.clone())),
+            auth,
+            idempotency,
             models,
             replies,
             live,

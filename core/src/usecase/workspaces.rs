@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use super::auth::Actor;
+use super::idempotency::{Idempotency, Stamp};
 use super::models::Models;
 use super::{Patch, Stale, deciding_again};
-use crate::change::{Changes, Counter, Version};
+use crate::change::{Changes, Counter, Ref, Version};
 use crate::error::{Checks, Conflict, Error, Forbidden, Kind, Obstacle};
-use crate::id::WorkspaceId;
+use crate::id::{UserId, WorkspaceId};
+use crate::model::idempotency::{Made, Repeatable};
 use crate::model::text;
-use crate::model::workspace::{self, Joined, Membership, Role, Workspace};
-use crate::page::{Page, PageRequest};
+use crate::model::workspace::{self, Joined, Membership, Participant, Role, Workspace};
+use crate::page::{Limit, Page, PageRequest};
 use crate::policy::Right;
 use crate::port::Ports;
 
 /// How many workspaces one may be in.
-const MOST_WORKSPACES: i64 = 10_000;
+pub(super) const MOST_WORKSPACES: i64 = 10_000;
 
 /// A member of a workspace who holds the right they came with. Made by [`Workspaces::enter`] alone.
 #[derive(Clone, Debug)]
@@ -48,10 +50,28 @@ impl Member {
     pub const fn workspace(&self) -> WorkspaceId {
         self.joined.workspace.id
     }
+
+    /// Lets those through who hold another right too.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn require(&self, right: Right) -> Result<(), Error> {
+        if right.is_held_by(self.role()) { Ok(()) } else { Err(Error::Forbidden(Forbidden::Role)) }
+    }
+
+    /// The membership as it is now, if it still holds the right: for a unit of work that expects it to stay so.
+    ///
+    /// # Errors
+    /// `NotFound(Workspace)` for whoever is no member any more; `Forbidden` for one without the right.
+    pub(super) async fn still(&self, ports: &Ports, right: Right) -> Result<Membership, Error> {
+        let membership = ports.workspaces.membership(self.workspace(), self.actor.user().id).await?;
+        let membership = membership.ok_or(Error::NotFound(Kind::Workspace))?;
+        if right.is_held_by(membership.role) { Ok(membership) } else { Err(Error::Forbidden(Forbidden::Role)) }
+    }
 }
 
 /// A workspace to be made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewWorkspace {
     /// What people call it.
     pub name: String,
@@ -76,13 +96,14 @@ pub struct WorkspaceChange {
 pub struct Workspaces {
     ports: Ports,
     models: Arc<Models>,
+    idempotency: Arc<Idempotency>,
 }
 
 impl Workspaces {
     /// Over these ports.
     #[must_use]
-    pub const fn new(ports: Ports, models: Arc<Models>) -> Self {
-        Self { ports, models }
+    pub const fn new(ports: Ports, models: Arc<Models>, idempotency: Arc<Idempotency>) -> Self {
+        Self { ports, models, idempotency }
     }
 
     /// Lets a member in who holds the right.
@@ -92,17 +113,26 @@ impl Workspaces {
     pub async fn enter(&self, actor: Actor, workspace: WorkspaceId, right: Right) -> Result<Member, Error> {
         let joined = self.ports.workspaces.joined(workspace, actor.user().id).await?;
         let joined = joined.ok_or(Error::NotFound(Kind::Workspace))?;
-        if !right.is_held_by(joined.membership.role) {
-            return Err(Error::Forbidden(Forbidden::Role));
-        }
-        Ok(Member { actor, joined })
+        let member = Member { actor, joined };
+        member.require(right)?;
+        Ok(member)
     }
 
     /// Makes a workspace; the actor becomes its OWNER.
     ///
     /// # Errors
-    /// `Invalid`; `Conflict(TooManyWorkspaces)`.
-    pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Joined, Error> {
+    /// `Invalid`; `Conflict(TooManyWorkspaces)`; `IdempotencyKeyReused`; `NotFound(Workspace)` for a repeated request whose workspace is gone.
+    pub async fn create(&self, actor: &Actor, new: NewWorkspace, request: Option<Repeatable>) -> Result<Joined, Error> {
+        let user = actor.user().id;
+        let first = |stamp| self.make(user, new.clone(), stamp);
+        let again = |made: Made| async move {
+            let joined = self.ports.workspaces.joined(made.id.into(), user).await?;
+            joined.ok_or(Error::NotFound(Kind::Workspace))
+        };
+        self.idempotency.once(user, request, first, again).await
+    }
+
+    async fn make(&self, owner: UserId, new: NewWorkspace, stamp: Stamp) -> Result<Joined, Error> {
         let mut checks = Checks::new();
         let name = checks.take(text::name("name", new.name));
         let description = checks.take(new.description.map(workspace::description).transpose());
@@ -121,7 +151,7 @@ impl Workspaces {
         };
         let membership = Membership {
             workspace: workspace.id,
-            user: actor.user().id,
+            user: owner,
             role: Role::Owner,
             joined_at: now,
             version: Version::FIRST,
@@ -130,12 +160,11 @@ impl Workspaces {
             .insert(workspace.clone())
             .insert(membership.clone())
             .add(Counter::Members(workspace.id), 1, None)
-            .add(Counter::Memberships(actor.user().id), 1, Some(MOST_WORKSPACES));
-        match self.ports.work.commit(changes).await {
+            .add(Counter::Memberships(owner), 1, Some(MOST_WORKSPACES));
+        let made = Made { id: *workspace.id.as_uuid(), reply: None };
+        match self.ports.work.commit(stamp.add(changes, made)).await {
             Ok(_) => Ok(Joined { workspace, membership, member_count: 1 }),
-            Err(failure) if failure.conflict().is_some_and(|(conflict, _)| conflict == Conflict::Ceiling) => {
-                Err(Error::Conflict(Obstacle::TooManyWorkspaces))
-            }
+            Err(failure) if failure.is_conflict(Conflict::Ceiling) => Err(Error::Conflict(Obstacle::TooManyWorkspaces)),
             Err(failure) => Err(failure.into()),
         }
     }
@@ -185,6 +214,48 @@ impl Workspaces {
             };
             self.ports.work.commit(Changes::new().update(changed.clone())).await?;
             Ok(Joined { workspace: Workspace { version: changed.version.next(), ..changed }, ..joined })
+        })
+        .await
+    }
+
+    /// Deletes a workspace with all that is in it: gone for everybody at once. The member came in with [`Right::DeleteWorkspace`].
+    ///
+    /// # Errors
+    /// `NotFound(Workspace)` when it is gone by now; `Forbidden` for one who is no OWNER any more.
+    pub async fn delete(&self, member: &Member) -> Result<(), Error> {
+        let id = member.workspace();
+        deciding_again(|| async {
+            let joined = self.ports.workspaces.joined(id, member.actor.user().id).await?;
+            let joined = joined.ok_or(Error::NotFound(Kind::Workspace))?;
+            if !Right::DeleteWorkspace.is_held_by(joined.membership.role) {
+                return Err(Stale::Ended(Error::Forbidden(Forbidden::Role)));
+            }
+            let mut changes = Changes::new();
+            let mut members = 0;
+            let mut page = PageRequest { after: None, limit: Limit::MOST };
+            loop {
+                let Page { items, next } = self.ports.workspaces.participants(id, page).await?;
+                members += items.len() as i64;
+                for Participant { membership, .. } in items {
+                    // Still one, or somebody who left and somebody who joined since would pass for each other.
+                    changes = changes.expect(Ref::Membership(id, membership.user), membership.version).add(
+                        Counter::Memberships(membership.user),
+                        -1,
+                        None,
+                    );
+                }
+                match next {
+                    Some(after) => page.after = Some(after),
+                    None => break,
+                }
+            }
+            // Down to nobody, or somebody joined since the members were read.
+            let changes = changes.add(Counter::Members(id), -members, Some(0)).delete(joined.workspace);
+            match self.ports.work.commit(changes).await {
+                Ok(_) => Ok(()),
+                Err(failure) if failure.is_conflict(Conflict::Ceiling) => Err(Stale::Again),
+                Err(failure) => Err(failure.into()),
+            }
         })
         .await
     }

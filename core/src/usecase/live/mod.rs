@@ -8,7 +8,9 @@
 //! A watcher that joins gets the text so far and all that follows, without a gap, because both happen under the room's lock. One that is too slow
 //! loses its place in the room and joins anew from the last event it was given.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod watch;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -17,9 +19,10 @@ use bytes::Bytes;
 use event_listener::Event as Signal;
 use futures_channel::mpsc;
 use futures_util::future::select;
-use futures_util::{StreamExt as _, pin_mut};
+use futures_util::pin_mut;
+pub use watch::{Frame, ReplyWatch, Watch};
 
-use super::auth::{Actor, stands};
+use super::auth::{Actor, still_stands};
 use super::workspaces::Member;
 use crate::change::{EventKind, EventNumber};
 use crate::error::{Error, Failure};
@@ -127,15 +130,6 @@ impl Delivery {
             None => Bytes::new(),
         }
     }
-}
-
-/// What a watcher gets next.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    /// The cursor, where it has moved since the last frame.
-    pub cursor: Option<EventNumber>,
-    /// What happened.
-    pub delivery: Arc<Delivery>,
 }
 
 /// What a watcher wants to see.
@@ -408,19 +402,7 @@ impl Live {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::ShuttingDown);
         }
-        let mut watch = Watch {
-            live: self.clone(),
-            member: self.stand(member.actor(), member.workspace()),
-            scope,
-            position: after,
-            told: after,
-            replay: None,
-            backlog: VecDeque::new(),
-            snapshot: VecDeque::new(),
-            queue: None,
-        };
-        watch.join().await?;
-        Ok(watch)
+        Watch::open(self.clone(), self.stand(member.actor(), member.workspace()), scope, after).await
     }
 
     fn stand(self: &Arc<Self>, actor: &Actor, workspace: WorkspaceId) -> Ticket {
@@ -479,16 +461,8 @@ impl Live {
             let ticket = self.stand(actor, message.workspace);
             let (queue, deliveries) = mpsc::channel(QUEUE);
             growing.askers.push(Seat { watcher: ticket.id, queue });
-            ReplyWatch {
-                ticket,
-                room: room.clone(),
-                chat: reply.chat,
-                message: reply.id,
-                audience,
-                backlog: told.iter().map(|(_, delivery)| delivery.clone()).collect(),
-                queue: Some(deliveries),
-                ended: false,
-            }
+            let told = told.iter().map(|(_, delivery)| delivery.clone());
+            ReplyWatch::asked(ticket, room.clone(), reply, audience, told, deliveries)
         });
         room.lock().growing.insert(reply.id, growing);
         for (number, delivery) in told {
@@ -535,9 +509,9 @@ impl Live {
             .collect();
         let now = self.ports.clock.now();
         for (id, standing) in watchers {
-            let known = sessions.get(&standing.session).is_some_and(|(session, user)| {
-                stands(session, user, standing.user, now) && user.role == standing.role && !user.must_change_password
-            });
+            let known = sessions
+                .get(&standing.session)
+                .is_some_and(|(session, user)| still_stands(session, user, (standing.user, standing.role), now));
             if !known || !members.contains(&(standing.workspace, standing.user)) {
                 standing.revoked.store(true, Ordering::Release);
                 self.take_seats(standing.workspace, id);
@@ -809,185 +783,5 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.live.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         self.live.take_seats(self.standing.workspace, self.id);
-    }
-}
-
-/// One watcher's stream of a workspace or a chat.
-pub struct Watch {
-    live: Arc<Live>,
-    member: Ticket,
-    scope: Scope,
-    /// The last event that was delivered or skipped.
-    position: Option<EventNumber>,
-    /// The last one whose number the client was told.
-    told: Option<EventNumber>,
-    /// Up to where the log is still to be read.
-    replay: Option<EventNumber>,
-    backlog: VecDeque<Arc<Delivery>>,
-    /// The running replies, for after the replay.
-    snapshot: VecDeque<Arc<Delivery>>,
-    queue: Option<mpsc::Receiver<Arc<Delivery>>>,
-}
-
-impl Watch {
-    /// The next frame; none when the stream is over: the watcher may not stay, the server stops, or the database is away.
-    pub async fn next(&mut self) -> Option<Frame> {
-        loop {
-            if self.member.is_revoked() {
-                return None;
-            }
-            if let Some(delivery) = self.backlog.pop_front() {
-                if let Some(frame) = self.frame(delivery) {
-                    return Some(frame);
-                }
-                continue;
-            }
-            if let Some(until) = self.replay {
-                // A stream that can't go on ends; the client comes back with its cursor.
-                self.read_on(until).await.ok()?;
-                continue;
-            }
-            if !self.snapshot.is_empty() {
-                self.backlog.append(&mut self.snapshot);
-                continue;
-            }
-            match &mut self.queue {
-                Some(queue) => match queue.next().await {
-                    Some(delivery) => self.backlog.push_back(delivery),
-                    None => self.queue = None,
-                },
-                None if self.member.may_stay() => self.join().await.ok()?,
-                None => return None,
-            }
-        }
-    }
-
-    /// Sits down in the room, and notes what is to be told before what comes.
-    async fn join(&mut self) -> Result<(), Error> {
-        let workspace = self.member.standing.workspace;
-        if let Some(after) = self.position {
-            let bounds = self.live.ports.replies.log_bounds(workspace).await?;
-            if after < bounds.forgotten || after > bounds.newest {
-                return Err(Error::CursorExpired);
-            }
-        }
-        let seated = self.live.sit(workspace, self.member.id, self.position).await?;
-        self.queue = Some(seated.deliveries);
-        self.snapshot.clear();
-        let fresh = self.position.is_none();
-        for (message, chat, audience, so_far) in seated.running {
-            if !audience.includes(self.member.standing.user) || !self.scope.includes(Some(chat)) {
-                continue;
-            }
-            if fresh && let Some(message) = self.live.ports.chats.message(chat, message).await? {
-                let created = LiveEvent::MessageCreated(blank(&message));
-                self.snapshot.push_back(Delivery::new(None, audience, Some(created)));
-            }
-            self.snapshot.extend(so_far);
-        }
-        match self.position {
-            Some(after) if after < seated.last => self.replay = Some(seated.last),
-            Some(_) => {}
-            None => {
-                self.position = Some(seated.last);
-                let opening = Delivery::new(Some(seated.last), Audience::Everybody, None);
-                self.backlog.push_back(opening);
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads one page of what was missed.
-    async fn read_on(&mut self, until: EventNumber) -> Result<(), Failure> {
-        let workspace = self.member.standing.workspace;
-        let after = self.position.unwrap_or_default();
-        let events = self.live.ports.replies.events(workspace, after, Limit::default()).await?;
-        // Taken over at once at the end: whoever drops this half-way has missed nothing.
-        let (mut page, mut position) = (Vec::new(), None);
-        for logged in events.into_iter().take_while(|logged| logged.number <= until) {
-            let (audience, event) = self.live.load(workspace, logged.event.kind).await?;
-            page.push(Delivery::new(Some(logged.number), audience, event.map(LiveEvent::in_retrospect)));
-            position = Some(logged.number);
-        }
-        self.backlog.extend(page);
-        self.replay = position.filter(|position| *position < until).map(|_| until);
-        self.position = position.or(self.position);
-        Ok(())
-    }
-
-    /// What the client is to see of a delivery, with the cursor where that has moved.
-    fn frame(&mut self, delivery: Arc<Delivery>) -> Option<Frame> {
-        if let Some(number) = delivery.number {
-            self.position = self.position.max(Some(number));
-        }
-        let seen = match delivery.event() {
-            Some(event) => delivery.audience.includes(self.member.standing.user) && self.scope.includes(event.chat()),
-            // Only the opening frame has no event and yet must be seen.
-            None => self.told.is_none(),
-        };
-        if !seen {
-            return None;
-        }
-        let cursor = match delivery.number {
-            Some(number) => Some(number),
-            None if self.backlog.is_empty() && self.replay.is_none() => self.position,
-            None => None,
-        };
-        // It never goes back.
-        let cursor = cursor.filter(|_| cursor > self.told);
-        self.told = self.told.max(cursor);
-        Some(Frame { cursor, delivery })
-    }
-}
-
-/// The stream of one reply, for whoever asked for it: from the two messages to the reply's end.
-pub struct ReplyWatch {
-    ticket: Ticket,
-    room: Arc<Room>,
-    chat: ChatId,
-    message: MessageId,
-    audience: Audience,
-    backlog: VecDeque<Arc<Delivery>>,
-    queue: Option<mpsc::Receiver<Arc<Delivery>>>,
-    ended: bool,
-}
-
-impl ReplyWatch {
-    /// The next frame; none after the reply's end.
-    pub async fn next(&mut self) -> Option<Frame> {
-        loop {
-            if self.ended || self.ticket.is_revoked() {
-                return None;
-            }
-            if let Some(delivery) = self.backlog.pop_front() {
-                self.ended = matches!(delivery.event(), Some(LiveEvent::MessageEnded(_)));
-                return Some(Frame { cursor: delivery.number, delivery });
-            }
-            match &mut self.queue {
-                Some(queue) => match queue.next().await {
-                    Some(delivery) => self.backlog.push_back(delivery),
-                    None => self.queue = None,
-                },
-                None if self.ticket.may_stay() => self.join().await?,
-                None => return None,
-            }
-        }
-    }
-
-    /// Joins again after having been too slow, or finds the reply ended.
-    async fn join(&mut self) -> Option<()> {
-        {
-            let mut state = self.room.lock();
-            if let Some(growing) = state.growing.get_mut(&self.message) {
-                let (queue, deliveries) = mpsc::channel(QUEUE);
-                growing.askers.push(Seat { watcher: self.ticket.id, queue });
-                self.backlog.extend(growing.so_far(self.message));
-                self.queue = Some(deliveries);
-                return Some(());
-            }
-        }
-        let message = self.ticket.live.ports.chats.message(self.chat, self.message).await.ok()??;
-        self.backlog.push_back(Delivery::new(None, self.audience, Some(LiveEvent::MessageEnded(message))));
-        Some(())
     }
 }

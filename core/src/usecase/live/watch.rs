@@ -1,0 +1,318 @@
+//! The streams that watchers read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_channel::mpsc;
+use futures_util::StreamExt as _;
+
+use super::{Delivery, Live, LiveEvent, QUEUE, Room, Scope, Seat, Ticket, blank};
+use crate::change::EventNumber;
+use crate::error::{Error, Failure, Kind};
+use crate::id::{ChatId, MessageId};
+use crate::model::chat::{Audience, Message, MessageStatus};
+use crate::page::Limit;
+use crate::usecase::workspaces::Member;
+
+/// What a watcher gets next.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The cursor, where it has moved since the last frame.
+    pub cursor: Option<EventNumber>,
+    /// What happened.
+    pub delivery: Arc<Delivery>,
+}
+
+/// One watcher's stream of a workspace or a chat.
+pub struct Watch {
+    live: Arc<Live>,
+    member: Ticket,
+    scope: Scope,
+    /// The last event that was delivered or skipped.
+    position: Option<EventNumber>,
+    /// The last one whose number the client was told.
+    told: Option<EventNumber>,
+    /// Up to where the log is still to be read.
+    replay: Option<EventNumber>,
+    backlog: VecDeque<Arc<Delivery>>,
+    /// The running replies, for after the replay.
+    snapshot: VecDeque<Arc<Delivery>>,
+    queue: Option<mpsc::Receiver<Arc<Delivery>>>,
+}
+
+impl Watch {
+    /// Joins the workspace's room.
+    pub(super) async fn open(
+        live: Arc<Live>,
+        member: Ticket,
+        scope: Scope,
+        after: Option<EventNumber>,
+    ) -> Result<Self, Error> {
+        let mut watch = Self {
+            live,
+            member,
+            scope,
+            position: after,
+            told: after,
+            replay: None,
+            backlog: VecDeque::new(),
+            snapshot: VecDeque::new(),
+            queue: None,
+        };
+        watch.join().await?;
+        Ok(watch)
+    }
+
+    /// The next frame; none when the stream is over: the watcher may not stay, the server stops, or the database is away.
+    pub async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if self.member.is_revoked() {
+                return None;
+            }
+            if let Some(delivery) = self.backlog.pop_front() {
+                if let Some(frame) = self.frame(delivery) {
+                    return Some(frame);
+                }
+                continue;
+            }
+            if let Some(until) = self.replay {
+                // A stream that can't go on ends; the client comes back with its cursor.
+                self.read_on(until).await.ok()?;
+                continue;
+            }
+            if !self.snapshot.is_empty() {
+                self.backlog.append(&mut self.snapshot);
+                continue;
+            }
+            match &mut self.queue {
+                Some(queue) => match queue.next().await {
+                    Some(delivery) => self.backlog.push_back(delivery),
+                    None => self.queue = None,
+                },
+                None if self.member.may_stay() => self.join().await.ok()?,
+                None => return None,
+            }
+        }
+    }
+
+    /// Sits down in the room, and notes what is to be told before what comes.
+    async fn join(&mut self) -> Result<(), Error> {
+        let workspace = self.member.standing.workspace;
+        if let Some(after) = self.position {
+            let bounds = self.live.ports.replies.log_bounds(workspace).await?;
+            if after < bounds.forgotten || after > bounds.newest {
+                return Err(Error::CursorExpired);
+            }
+        }
+        let seated = self.live.sit(workspace, self.member.id, self.position).await?;
+        self.queue = Some(seated.deliveries);
+        self.snapshot.clear();
+        let fresh = self.position.is_none();
+        for (message, chat, audience, so_far) in seated.running {
+            if !audience.includes(self.member.standing.user) || !self.scope.includes(Some(chat)) {
+                continue;
+            }
+            if fresh && let Some(message) = self.live.ports.chats.message(chat, message).await? {
+                let created = LiveEvent::MessageCreated(blank(&message));
+                self.snapshot.push_back(Delivery::new(None, audience, Some(created)));
+            }
+            self.snapshot.extend(so_far);
+        }
+        match self.position {
+            Some(after) if after < seated.last => self.replay = Some(seated.last),
+            Some(_) => {}
+            None => {
+                self.position = Some(seated.last);
+                let opening = Delivery::new(Some(seated.last), Audience::Everybody, None);
+                self.backlog.push_back(opening);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one page of what was missed.
+    async fn read_on(&mut self, until: EventNumber) -> Result<(), Failure> {
+        let workspace = self.member.standing.workspace;
+        let after = self.position.unwrap_or_default();
+        let events = self.live.ports.replies.events(workspace, after, Limit::default()).await?;
+        // Taken over at once at the end: whoever drops this half-way has missed nothing.
+        let (mut page, mut position) = (Vec::new(), None);
+        for logged in events.into_iter().take_while(|logged| logged.number <= until) {
+            let (audience, event) = self.live.load(workspace, logged.event.kind).await?;
+            page.push(Delivery::new(Some(logged.number), audience, event.map(LiveEvent::in_retrospect)));
+            position = Some(logged.number);
+        }
+        self.backlog.extend(page);
+        self.replay = position.filter(|position| *position < until).map(|_| until);
+        self.position = position.or(self.position);
+        Ok(())
+    }
+
+    /// What the client is to see of a delivery, with the cursor where that has moved.
+    fn frame(&mut self, delivery: Arc<Delivery>) -> Option<Frame> {
+        if let Some(number) = delivery.number {
+            self.position = self.position.max(Some(number));
+        }
+        let seen = match delivery.event() {
+            Some(event) => delivery.audience.includes(self.member.standing.user) && self.scope.includes(event.chat()),
+            // Only the opening frame has no event and yet must be seen.
+            None => self.told.is_none(),
+        };
+        if !seen {
+            return None;
+        }
+        let cursor = match delivery.number {
+            Some(number) => Some(number),
+            None if self.backlog.is_empty() && self.replay.is_none() => self.position,
+            None => None,
+        };
+        // It never goes back.
+        let cursor = cursor.filter(|_| cursor > self.told);
+        self.told = self.told.max(cursor);
+        Some(Frame { cursor, delivery })
+    }
+}
+
+/// The stream of one reply: from the two messages to the reply's end.
+pub struct ReplyWatch(Source);
+
+/// Where a reply's stream comes from.
+enum Source {
+    /// A seat at the reply itself, for whoever asked for it here.
+    Asked(Asked),
+    /// The chat's feed, for whoever asks again: the reply may run in another process, or have ended.
+    Again(Box<Again>),
+}
+
+impl ReplyWatch {
+    /// The next frame; none after the reply's end.
+    pub async fn next(&mut self) -> Option<Frame> {
+        match &mut self.0 {
+            Source::Asked(asked) => asked.next().await,
+            Source::Again(again) => again.next().await,
+        }
+    }
+
+    /// The stream of a reply that begins here: opened with what is told to everybody, and fed from the seat whose other end is `queue`.
+    pub(super) fn asked(
+        ticket: Ticket,
+        room: Arc<Room>,
+        reply: &Message,
+        audience: Audience,
+        told: impl IntoIterator<Item = Arc<Delivery>>,
+        queue: mpsc::Receiver<Arc<Delivery>>,
+    ) -> Self {
+        Self(Source::Asked(Asked {
+            ticket,
+            room,
+            chat: reply.chat,
+            message: reply.id,
+            audience,
+            backlog: told.into_iter().collect(),
+            queue: Some(queue),
+            ended: false,
+        }))
+    }
+
+    /// The stream of a reply that began before, here or elsewhere: what was told of it, as it is now, and what is still to come.
+    pub(in crate::usecase) async fn again(
+        live: &Arc<Live>,
+        member: &Member,
+        message: Message,
+        reply: MessageId,
+    ) -> Result<Self, Error> {
+        let chat = message.chat;
+        // Seated first: what happens after the reply is read is then told.
+        let feed = live.watch(member, Scope::Chat(chat), None).await?;
+        let reply = live.ports.chats.message(chat, reply).await?.ok_or(Error::NotFound(Kind::Message))?;
+        let tell = |event| Delivery::new(None, Audience::Everybody, Some(event));
+        let mut told = VecDeque::from([tell(LiveEvent::MessageCreated(message))]);
+        if reply.status != MessageStatus::Streaming {
+            told.push_back(tell(LiveEvent::MessageCreated(blank(&reply))));
+            told.push_back(tell(LiveEvent::MessageEnded(reply.clone())));
+        }
+        Ok(Self(Source::Again(Box::new(Again { feed, reply: reply.id, told, ended: false }))))
+    }
+}
+
+/// The stream of a reply that was asked for before.
+struct Again {
+    feed: Watch,
+    reply: MessageId,
+    told: VecDeque<Arc<Delivery>>,
+    ended: bool,
+}
+
+impl Again {
+    async fn next(&mut self) -> Option<Frame> {
+        if let Some(delivery) = self.told.pop_front() {
+            self.ended = matches!(delivery.event(), Some(LiveEvent::MessageEnded(_)));
+            return Some(Frame { cursor: None, delivery });
+        }
+        while !self.ended {
+            let frame = self.feed.next().await?;
+            let of_reply = match frame.delivery.event() {
+                Some(LiveEvent::MessageCreated(message) | LiveEvent::MessageEnded(message)) => message.id == self.reply,
+                Some(LiveEvent::Delta(delta)) => delta.message == self.reply,
+                Some(LiveEvent::ChatDeleted(_)) => return None,
+                _ => false,
+            };
+            if of_reply {
+                self.ended = matches!(frame.delivery.event(), Some(LiveEvent::MessageEnded(_)));
+                return Some(frame);
+            }
+        }
+        None
+    }
+}
+
+/// The stream of a reply, for whoever asked for it here.
+struct Asked {
+    ticket: Ticket,
+    room: Arc<Room>,
+    chat: ChatId,
+    message: MessageId,
+    audience: Audience,
+    backlog: VecDeque<Arc<Delivery>>,
+    queue: Option<mpsc::Receiver<Arc<Delivery>>>,
+    ended: bool,
+}
+
+impl Asked {
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if self.ended || self.ticket.is_revoked() {
+                return None;
+            }
+            if let Some(delivery) = self.backlog.pop_front() {
+                self.ended = matches!(delivery.event(), Some(LiveEvent::MessageEnded(_)));
+                return Some(Frame { cursor: delivery.number, delivery });
+            }
+            match &mut self.queue {
+                Some(queue) => match queue.next().await {
+                    Some(delivery) => self.backlog.push_back(delivery),
+                    None => self.queue = None,
+                },
+                None if self.ticket.may_stay() => self.join().await?,
+                None => return None,
+            }
+        }
+    }
+
+    /// Joins again after having been too slow, or finds the reply ended.
+    async fn join(&mut self) -> Option<()> {
+        {
+            let mut state = self.room.lock();
+            if let Some(growing) = state.growing.get_mut(&self.message) {
+                let (queue, deliveries) = mpsc::channel(QUEUE);
+                growing.askers.push(Seat { watcher: self.ticket.id, queue });
+                self.backlog.extend(growing.so_far(self.message));
+                self.queue = Some(deliveries);
+                return Some(());
+            }
+        }
+        let message = self.ticket.live.ports.chats.message(self.chat, self.message).await.ok()??;
+        self.backlog.push_back(Delivery::new(None, self.audience, Some(LiveEvent::MessageEnded(message))));
+        Some(())
+    }
+}
