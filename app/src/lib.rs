@@ -1,5 +1,6 @@
 //! The driving side of private-chat: settings, the HTTP edge, and the place where everything meets.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod http;
@@ -14,12 +15,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cli::{Cli, Command};
+use admin::AdminError;
+use cli::{Admin, Cli, Command};
 use config::{Config, ConfigError};
 use tokio::runtime::{Builder, Runtime};
 use wire::{WireError, Wired};
 
-/// The exit code for settings or a command line that are wrong; anything else that fails ends with 1.
+/// The exit code for what fails in a way that has no code of its own.
+const FAILED: u8 = 1;
+/// The exit code for settings, a command line or a value that are wrong.
 const MISUSE: u8 = 2;
 
 /// Runs the program with these arguments, its name first.
@@ -37,20 +41,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Migrate => with_settings(config.as_deref(), migrate),
         Command::ConfigCheck => with_settings(config.as_deref(), check),
         Command::Health => with_settings(config.as_deref(), health),
+        Command::Admin { command, password_stdin } => {
+            with_settings(config.as_deref(), |config| administer(config, &command, password_stdin))
+        }
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     say(&format!("private-chat: {error}"));
-    if is_misuse(&*error) { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
+    ExitCode::from(code_of(&*error))
 }
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-fn with_settings(file: Option<&Path>, command: fn(&Config) -> Outcome) -> Outcome {
+fn with_settings(file: Option<&Path>, command: impl FnOnce(&Config) -> Outcome) -> Outcome {
     command(&Config::load(file)?)
 }
 
-fn is_misuse(error: &(dyn Error + 'static)) -> bool {
-    error.is::<ConfigError>() || matches!(error.downcast_ref(), Some(WireError::Config(_)))
+fn code_of(error: &(dyn Error + 'static)) -> u8 {
+    if let Some(error) = error.downcast_ref::<AdminError>() {
+        return error.code();
+    }
+    let misuse = error.is::<ConfigError>() || matches!(error.downcast_ref(), Some(WireError::Config(_)));
+    if misuse { MISUSE } else { FAILED }
 }
 
 /// Tells the operator. Somebody who closed our output does not stop us.
@@ -78,9 +89,22 @@ fn serve(config: &Config) -> Outcome {
     let runtime = runtime()?;
     let wired = wire::wire(config, runtime.handle().clone())?;
     let served = runtime.block_on(serve::serve(wired, config));
-    // Whoever still computes a password's hash is not waited for.
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    end(runtime);
     served.map_err(Into::into)
+}
+
+/// Ends the runtime. Whoever still computes a password's hash is not waited for.
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_millis(100));
+}
+
+fn administer(config: &Config, command: &Admin, password_stdin: bool) -> Outcome {
+    let runtime = runtime()?;
+    let done = admin::run(config, command, password_stdin, &runtime);
+    end(runtime);
+    let user = done?;
+    tell(&format!("{} {}", user.id, user.email.as_str()));
+    Ok(())
 }
 
 fn migrate(config: &Config) -> Outcome {

@@ -1,16 +1,18 @@
 //! Serving: from the first look at the database to the last reply.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use private_chat_core::error::Failure;
-use private_chat_core::model::installation::Installation;
+use private_chat_core::usecase::housekeeping::Housekeeping;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::cause_of;
 use crate::config::Config;
 use crate::http::edge::client::Proxies;
 use crate::http::edge::cors::Origins;
@@ -101,6 +103,7 @@ pub async fn serve(wired: Wired, config: &Config) -> Result<(), ServeError> {
         tokio::select! {
             () = signals.next() => Ok(()),
             stranger = turns_out_a_stranger(&wired) => Err(stranger),
+            never = keep_house(&cases.housekeeping) => match never {},
         }
     };
     tokio::select! {
@@ -166,17 +169,35 @@ async fn turns_out_a_stranger(wired: &Wired) -> ServeError {
     loop {
         // A database that is away is asked again.
         if let Ok(Some(installation)) = wired.cases.status.installation().await {
-            match admit(wired, &installation) {
+            match wired.belongs_to(&installation) {
                 Ok(()) => std::future::pending::<()>().await,
-                Err(stranger) => return stranger,
+                Err(stranger) => return ServeError::Stranger(stranger),
             }
         }
         sleep(UNSET).await;
     }
 }
 
-fn admit(wired: &Wired, installation: &Installation) -> Result<(), ServeError> {
-    installation.admits(&wired.key.fingerprint(), &wired.ports.tokens.key_id()).map_err(ServeError::Stranger)
+/// Removes what is over, now and again and again. To be dropped when the process stops: what is left, the next one removes.
+async fn keep_house(housekeeping: &Housekeeping) -> Infallible {
+    let mut failing = false;
+    loop {
+        match housekeeping.tidy().await {
+            Ok(removed) => {
+                failing = false;
+                if removed > 0 {
+                    tracing::debug!(removed, "rows of what is over were removed");
+                }
+            }
+            // Once for each time that it begins to fail: whatever it fails at is told elsewhere, too.
+            Err(failure) if !failing => {
+                failing = true;
+                tracing::warn!(why = cause_of(&failure), "what is over can't be removed: trying again later");
+            }
+            Err(_) => {}
+        }
+        sleep(Housekeeping::EVERY).await;
+    }
 }
 
 enum Joining {
@@ -186,7 +207,7 @@ enum Joining {
 
 impl From<Failure> for Joining {
     fn from(failure: Failure) -> Self {
-        let cause = std::error::Error::source(&failure).map_or_else(|| failure.to_string(), ToString::to_string);
+        let cause = cause_of(&failure);
         match failure {
             Failure::Corrupt { .. } => Self::Refused(ServeError::Database(cause)),
             _ => Self::Away(cause),
@@ -197,7 +218,7 @@ impl From<Failure> for Joining {
 async fn try_join(wired: &Wired) -> Result<(), Joining> {
     wired.ports.work.prepare().await?;
     if let Some(installation) = wired.cases.status.installation().await? {
-        admit(wired, &installation).map_err(Joining::Refused)?;
+        wired.belongs_to(&installation).map_err(|stranger| Joining::Refused(ServeError::Stranger(stranger)))?;
     }
     wired.cases.replies.register().await?;
     Ok(())

@@ -10,12 +10,14 @@ use private_chat_adapters::key_file::{self, KeyFileError};
 use private_chat_adapters::provider::{self, ProviderConfig};
 use private_chat_adapters::system::{OsEntropy, RuntimeTasks, SystemClock};
 use private_chat_adapters::{DATABASES, PROVIDER_KINDS};
+use private_chat_core::model::installation::Installation;
 use private_chat_core::model::secret::ServerKey;
 use private_chat_core::port::Ports;
 use private_chat_core::port::clock::Entropy;
 use private_chat_core::port::inference::Provider;
 use private_chat_core::port::store::Store;
 use private_chat_core::port::tokens::TokenSigner;
+use private_chat_core::usecase::operator::Operator;
 use private_chat_core::usecase::{Settings, UseCases};
 use tokio::runtime::Handle;
 
@@ -48,10 +50,22 @@ impl From<OpenError> for WireError {
 pub struct Wired {
     /// What the product does.
     pub cases: UseCases,
+    /// What an operator does at the machine itself.
+    pub operator: Operator,
     /// What it stands on.
     pub ports: Ports,
     /// The server's own key.
     pub key: ServerKey,
+}
+
+impl Wired {
+    /// Whether a process with these keys belongs to this installation; if not, which key is the wrong one.
+    ///
+    /// # Errors
+    /// What an operator should read.
+    pub fn belongs_to(&self, installation: &Installation) -> Result<(), &'static str> {
+        installation.admits(&self.key.fingerprint(), &self.ports.tokens.key_id())
+    }
 }
 
 /// Puts the program together. Reads key files, and makes them at the first start: call it off the async threads.
@@ -83,7 +97,8 @@ pub fn wire(config: &Config, runtime: Handle) -> Result<Wired, WireError> {
         default_model: config.inference.default_model.clone(),
         reply: config.inference.limits(),
     };
-    Ok(Wired { cases: UseCases::new(&ports, settings), ports, key })
+    let operator = Operator::new(ports.clone(), settings.clone());
+    Ok(Wired { cases: UseCases::new(&ports, settings), operator, ports, key })
 }
 
 /// The database of the configured name.

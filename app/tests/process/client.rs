@@ -18,6 +18,9 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 /// The longest that any answer but a stream may take.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// What `Ann`, the first administrator, is called.
+pub(crate) const ANN: &str = "ann@example.com";
+
 /// The API of one process, to one person.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -111,18 +114,46 @@ impl Api {
         self.try_post(path, body).await.unwrap()
     }
 
+    /// Sends JSON to be stored.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PUT, path).json(body)).await.unwrap()
+    }
+
+    /// Deletes.
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request(Method::DELETE, path)).await.unwrap()
+    }
+
+    /// Sends JSON under an `Idempotency-Key`.
+    pub(crate) async fn post_once(&self, path: &str, body: &Value, key: &str) -> Answer {
+        self.send(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await.unwrap()
+    }
+
     /// Makes the first administrator, and is them from now on.
     pub(crate) async fn set_up(&self) -> Self {
-        let ann = json!({"email": "ann@example.com", "name": "Ann", "password": PASSWORD});
+        let ann = json!({"email": ANN, "name": "Ann", "password": PASSWORD});
         let body = self.post("/auth/setup", &ann).await.expect(201);
         self.with_token(body["tokens"]["access_token"].as_str().unwrap())
     }
 
     /// Signs the administrator in, with a session of its own.
     pub(crate) async fn log_in(&self) -> Self {
-        let body =
-            self.post("/auth/login", &json!({"email": "ann@example.com", "password": PASSWORD})).await.expect(200);
-        self.with_token(body["tokens"]["access_token"].as_str().unwrap())
+        self.log_in_as(ANN, PASSWORD).await.expect("these are theirs")
+    }
+
+    /// Signs somebody in, with a session of its own; nobody, when these do not belong together.
+    pub(crate) async fn log_in_as(&self, email: &str, password: &str) -> Option<Self> {
+        let answer = self.post("/auth/login", &json!({"email": email, "password": password})).await;
+        if answer.status == 401 {
+            answer.is_problem(401, "invalid_credentials");
+            return None;
+        }
+        Some(self.with_token(answer.expect(200)["tokens"]["access_token"].as_str().unwrap()))
+    }
+
+    /// Who they are.
+    pub(crate) async fn me(&self) -> Value {
+        self.get("/auth/me").await.expect(200)
     }
 
     /// Makes a workspace, and gives its path.

@@ -62,7 +62,7 @@ async fn help() {
     let home = Home::new().set("PRIVATE_CHAT_SERVER__PROT", "8000");
     let ran = home.run(&["--help"]).await;
     assert_eq!((ran.code, ran.complaint.as_str()), (Some(0), ""), "{ran:?}");
-    for word in ["serve", "migrate", "openapi", "config", "health", "--config"] {
+    for word in ["serve", "migrate", "openapi", "config", "health", "admin", "--config"] {
         assert!(ran.told.contains(word), "{ran:?}");
     }
     let ran = home.run(&["--version"]).await;

@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
+mod admin;
 mod client;
 mod commands;
 mod crash;
@@ -15,6 +16,7 @@ mod program;
 mod proxy;
 mod start;
 mod stopping;
+mod terminal;
 mod together;
 mod upstream;
 
@@ -44,6 +46,7 @@ fn main() -> Result<ExitCode, String> {
         stopping::trials(),
         start::trials(&servers),
         commands::trials(&servers),
+        admin::trials(&servers),
         log::trials(),
         pressure::trials(),
         llm::trials(&servers),

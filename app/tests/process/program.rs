@@ -14,7 +14,7 @@ use private_chat_tests::servers::Database;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -22,7 +22,8 @@ use crate::client::Api;
 use crate::upstream::Upstream;
 use crate::{spawn, until};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_private-chat");
+/// Where the program is.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_private-chat");
 
 /// How long a start may take on a machine that has other things to do.
 const START: Duration = Duration::from_secs(60);
@@ -102,7 +103,12 @@ impl Home {
     }
 
     fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(PROGRAM);
+        self.prepared(PROGRAM, arguments)
+    }
+
+    /// Another program, in the folder and with the settings of this one.
+    pub(crate) fn prepared<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.folder.path())
@@ -120,6 +126,17 @@ impl Home {
     /// Runs a command to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
         let output = timeout(START, self.command(arguments).output()).await.expect("it ends by itself");
+        Ran::from(output.unwrap())
+    }
+
+    /// Runs a command to its end, and tells it this.
+    pub(crate) async fn run_telling(&self, arguments: &[&str], told: &str) -> Ran {
+        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // One that ends before it has heard all did not want to.
+        let _ = stdin.write_all(told.as_bytes()).await;
+        drop(stdin);
+        let output = timeout(START, child.wait_with_output()).await.expect("it ends by itself");
         Ran::from(output.unwrap())
     }
 
