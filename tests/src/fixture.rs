@@ -9,7 +9,9 @@ use std::time::Duration;
 use private_chat_core::change::{Changes, Counter, Event, EventKind, Instance, Version};
 use private_chat_core::id::time_sorted;
 use private_chat_core::model::chat::{Chat, Message, MessageStatus, RunningReply, Speaker, Visibility};
+use private_chat_core::model::idempotency::{Fingerprint, KeyHash, KeyedRequest, Made};
 use private_chat_core::model::installation::Installation;
+use private_chat_core::model::invitation::{self, Invitation};
 use private_chat_core::model::password::PasswordHash;
 use private_chat_core::model::session::{Device, Session, TokenHash};
 use private_chat_core::model::user::{Email, GlobalRole, User};
@@ -116,9 +118,49 @@ pub fn a_membership(workspace: &Workspace, user: &User, role: Role) -> Membershi
     Membership { workspace: workspace.id, user: user.id, role, joined_at: now(), version: Version::FIRST }
 }
 
-/// What joining a workspace writes: the membership, and the count of members.
+/// What joining a workspace writes: the membership, and the counts of both sides.
 pub fn joining(workspace: &Workspace, user: &User, role: Role) -> Changes {
-    Changes::new().insert(a_membership(workspace, user, role)).add(Counter::Members(workspace.id), 1, None)
+    Changes::new().insert(a_membership(workspace, user, role)).add(Counter::Members(workspace.id), 1, None).add(
+        Counter::Memberships(user.id),
+        1,
+        None,
+    )
+}
+
+/// That this member invites somebody nobody knows.
+#[must_use]
+pub fn an_invitation(workspace: &Workspace, by: &User) -> Invitation {
+    let at = now();
+    let number = unique();
+    let mut token = [9; 32];
+    token[..8].copy_from_slice(&number.to_be_bytes());
+    Invitation {
+        id: new_id(),
+        workspace: workspace.id,
+        email: Email::stored(format!("guest{number}@example.com")),
+        role: Role::Member,
+        invited_by: by.into(),
+        token: TokenHash(token),
+        created_at: at,
+        expires_at: at + invitation::LIFETIME,
+        version: Version::FIRST,
+    }
+}
+
+/// That a request of this user was done, under a key of its own.
+#[must_use]
+pub fn a_keyed_request(user: &User) -> KeyedRequest {
+    let (mut key, mut fingerprint) = ([1; 32], [2; 32]);
+    key[..8].copy_from_slice(&unique().to_be_bytes());
+    fingerprint[..8].copy_from_slice(&unique().to_be_bytes());
+    KeyedRequest {
+        user: user.id,
+        key: KeyHash(key),
+        fingerprint: Fingerprint(fingerprint),
+        made: Made { id: new_id(), reply: None },
+        created_at: now(),
+        version: Version::FIRST,
+    }
 }
 
 /// An empty chat by this user that the whole workspace sees.
@@ -250,6 +292,7 @@ impl Scene {
             .insert(workspace.clone())
             .insert(membership.clone())
             .add(Counter::Members(workspace.id), 1, None)
+            .add(Counter::Memberships(user.id), 1, None)
             .insert(chat.clone());
         store.commit(changes).await.expect("a scene of new rows conflicts with nothing");
         Self { user, workspace, membership, chat }

@@ -346,7 +346,7 @@ impl ChatRepository for SqlStore {
             Order::Descending => (MESSAGES_DOWN, Seq::MAX),
         };
         let after = page.after.unwrap_or(from);
-        let found = self.database()?.all(sql, args![&chat, after, page.limit.overfetch()], row::message).await?;
+        let found = self.database()?.all(sql, args![&chat, after, &chat, page.limit.overfetch()], row::message).await?;
         Ok(Page::from_overfetched(found, page.limit, |message| message.seq))
     }
 }
@@ -355,14 +355,16 @@ const MESSAGES_UP: &str = concat!(
     "SELECT ",
     message_columns!(),
     " FROM messages m \
-     WHERE m.chat_id = ? AND m.seq > ? ORDER BY m.seq ASC LIMIT ?"
+     WHERE m.chat_id = ? AND m.seq > ? AND EXISTS (SELECT 1 FROM chats c WHERE c.id = ? AND c.archived < 2) \
+     ORDER BY m.seq ASC LIMIT ?"
 );
 
 pub(super) const MESSAGES_DOWN: &str = concat!(
     "SELECT ",
     message_columns!(),
     " FROM messages m \
-     WHERE m.chat_id = ? AND m.seq < ? ORDER BY m.seq DESC LIMIT ?"
+     WHERE m.chat_id = ? AND m.seq < ? AND EXISTS (SELECT 1 FROM chats c WHERE c.id = ? AND c.archived < 2) \
+     ORDER BY m.seq DESC LIMIT ?"
 );
 
 /// The replies that run in the name of a process; also what a checkpoint answers.

@@ -1,20 +1,23 @@
-//! `/auth`: the first administrator, signing in, staying signed in, signing out.
+//! `/auth`: the first administrator, newcomers with an invitation, signing in, staying signed in, signing out.
 
 use poem_openapi::{Object, OpenApi, Union};
 use private_chat_core::error::Error;
+use private_chat_core::id::SessionId;
 use private_chat_core::usecase::auth::{Setup, SignedIn, Tokens};
+use private_chat_core::usecase::invitations::Registration;
 use serde::{Deserialize, Serialize};
 
-use super::caller::CallerEvenIfUnsettled;
+use super::caller::{Caller, CallerEvenIfUnsettled};
 use super::edge::client::Client;
 use super::edge::fault::{Failed, Fault};
-use super::edge::guard::By;
+use super::edge::guard::{By, Id, Query};
 use super::edge::json::{Json, NoContent};
+use super::page::{self, Cursor, Limit, Page};
 use super::problem::{
-    BUSY, CONFLICT, INVALID_CREDENTIALS, INVALID_REFRESH_TOKEN, INVALID_SETUP_TOKEN, REFRESH_TOKEN_REUSED,
-    SETUP_COMPLETED, UNAVAILABLE,
+    BUSY, CONFLICT, EMAIL_TAKEN, INVALID_CREDENTIALS, INVALID_INVITATION_TOKEN, INVALID_REFRESH_TOKEN,
+    INVALID_SETUP_TOKEN, REFRESH_TOKEN_REUSED, SETUP_COMPLETED, UNAVAILABLE,
 };
-use super::view::UserView;
+use super::view::{SessionView, UserView};
 use super::{State, Tag};
 use crate::fails;
 
@@ -34,6 +37,19 @@ struct SetupRequest {
     password: String,
     /// The setup token, where the operator has configured one.
     setup_token: Option<String>,
+}
+
+/// What makes the account of somebody who is invited.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(deny_unknown_fields)]
+struct RegisterRequest {
+    /// The token of the invitation.
+    token: String,
+    /// Their name: 1 to 100 characters.
+    name: String,
+    /// Their password: 8 to 256 characters, none of the most common ones.
+    password: String,
 }
 
 /// Who signs in.
@@ -157,9 +173,11 @@ struct JwkView {
 }
 
 fails!(SetupFails: SETUP_COMPLETED, INVALID_SETUP_TOKEN, BUSY, UNAVAILABLE);
+fails!(RegisterFails: INVALID_INVITATION_TOKEN, EMAIL_TAKEN, BUSY, UNAVAILABLE);
 fails!(LoginFails: INVALID_CREDENTIALS, BUSY, UNAVAILABLE);
 fails!(RefreshFails: INVALID_REFRESH_TOKEN, REFRESH_TOKEN_REUSED, CONFLICT, UNAVAILABLE);
 fails!(LogoutFails: CONFLICT);
+fails!(EndSessionFails: CONFLICT);
 fails!(PasswordFails: INVALID_CREDENTIALS, CONFLICT);
 
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
@@ -176,6 +194,21 @@ impl AuthApi {
         let SetupRequest { email, name, password, setup_token } = input.0;
         let setup = Setup { email, name, password, setup_token };
         Ok(Json(self.0.cases.auth.setup(setup, client.device()).await?.into()))
+    }
+
+    /// Make an account by an invitation
+    ///
+    /// For those who have none yet: the account has the invited email, is signed in, and is a member of the workspace. Those who have an account
+    /// sign in and accept the invitation.
+    #[oai(path = "/register", method = "post", operation_id = "register")]
+    async fn register(
+        &self,
+        client: &Client,
+        input: Json<RegisterRequest>,
+    ) -> Result<Json<SignedInView, 201>, Failed<RegisterFails>> {
+        let RegisterRequest { token, name, password } = input.0;
+        let new = Registration { token, name, password };
+        Ok(Json(self.0.cases.invitations.register(new, client.device()).await?.into()))
     }
 
     /// Sign in
@@ -203,6 +236,34 @@ impl AuthApi {
     #[oai(path = "/logout", method = "post", operation_id = "logout")]
     async fn logout(&self, by: By<CallerEvenIfUnsettled>) -> Result<NoContent, Failed<LogoutFails>> {
         self.0.cases.auth.logout(&by.0.0).await?;
+        Ok(NoContent)
+    }
+
+    /// The caller's sessions, newest first
+    ///
+    /// Each is a device on which they are signed in.
+    #[oai(path = "/sessions", method = "get", operation_id = "list_sessions")]
+    async fn sessions(
+        &self,
+        by: By<Caller>,
+        limit: Query<Limit>,
+        cursor: Query<Cursor>,
+    ) -> Result<Json<Page<SessionView>>, Failed> {
+        let page = self.0.cases.auth.sessions(&by.0.0, page::request(&limit, &cursor)?).await?;
+        let current = by.0.0.session();
+        Ok(Json(Page::of(page.map(|session| SessionView::seen_from(current, session)))))
+    }
+
+    /// End one of the caller's sessions
+    ///
+    /// Signs that device out: its access token, its refresh token, and its open streams.
+    #[oai(path = "/sessions/:session_id", method = "delete", operation_id = "end_session")]
+    async fn end_session(
+        &self,
+        by: By<Caller>,
+        session_id: Id<SessionId>,
+    ) -> Result<NoContent, Failed<EndSessionFails>> {
+        self.0.cases.auth.end_session(&by.0.0, session_id.0).await?;
         Ok(NoContent)
     }
 
@@ -251,6 +312,7 @@ mod tests {
     #[test]
     fn requests_are_read_as_the_document_shows_them() {
         reads_as_documented::<SetupRequest>();
+        reads_as_documented::<RegisterRequest>();
         reads_as_documented::<LoginRequest>();
         reads_as_documented::<RefreshRequest>();
         reads_as_documented::<PasswordRequest>();

@@ -4,10 +4,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use private_chat_core::error::Kind;
-use private_chat_core::policy::Right;
+use private_chat_core::id::UserId;
+use private_chat_core::policy::{GlobalRight, Right};
 use private_chat_core::usecase::auth::Actor;
-use private_chat_core::usecase::chats;
 use private_chat_core::usecase::workspaces::Member;
+use private_chat_core::usecase::{chats, users};
 
 use super::State;
 use super::edge::fault::Fault;
@@ -37,7 +38,7 @@ impl Guard for CallerEvenIfUnsettled {
     }
 }
 
-/// An administrator.
+/// Somebody who manages accounts.
 #[derive(Clone, Debug)]
 pub struct Admin(pub Actor);
 
@@ -46,8 +47,42 @@ impl Guard for Admin {
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
         let Caller(actor) = Caller::admit(state, asked).await?;
-        actor.require_admin()?;
+        actor.require(GlobalRight::ManageUsers)?;
         Ok(Self(actor))
+    }
+}
+
+/// Somebody who manages accounts, and the account in the path, which there is.
+#[derive(Clone, Debug)]
+pub struct Managing {
+    /// Who.
+    pub admin: Actor,
+    /// Whose account.
+    pub user: UserId,
+}
+
+impl Guard for Managing {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        let Admin(admin) = Admin::admit(state, asked).await?;
+        let user = asked.id("user_id", Kind::User)?;
+        state.cases.users.open(admin.clone(), user).await?;
+        Ok(Self { admin, user })
+    }
+}
+
+/// The account in the path, for its owner and for those who manage accounts.
+#[derive(Clone, Debug)]
+pub struct Account(pub users::Account);
+
+impl Guard for Account {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        let Caller(actor) = Caller::admit(state, asked).await?;
+        let user = asked.id("user_id", Kind::User)?;
+        Ok(Self(state.cases.users.open(actor, user).await?))
     }
 }
 
@@ -69,7 +104,21 @@ macro_rules! rights {
     )*};
 }
 
-rights!(SeeWorkspace, EditWorkspace, ReadChats, CreateChat, Send, EditChat, StopReply);
+rights!(
+    SeeWorkspace,
+    EditWorkspace,
+    DeleteWorkspace,
+    SeeMembers,
+    Leave,
+    ChangeRoles,
+    RemoveMembers,
+    Invite,
+    ReadChats,
+    CreateChat,
+    Send,
+    EditChat,
+    StopReply,
+);
 
 /// A member of the workspace in the path who holds the right `R`.
 #[derive(Clone, Debug)]

@@ -17,7 +17,8 @@ use super::edge::guard::{By, Id, Query};
 use super::edge::json::Json;
 use super::feed::{self, EventView, FeedFails};
 use super::page::{self, Cursor, Limit, Page};
-use super::problem::{CONFLICT, NOT_RUNNING};
+use super::problem::{CONFLICT, IDEMPOTENCY_KEY_REUSED, NOT_RUNNING};
+use super::repeat::Repeat;
 use super::view::{ChatView, MessageView, VisibilityView};
 use super::{State, Tag};
 use crate::fails;
@@ -166,9 +167,10 @@ impl From<Opened> for OpenedView {
     }
 }
 
+fails!(CreateFails: CONFLICT, IDEMPOTENCY_KEY_REUSED);
 fails!(UpdateChatFails: CONFLICT);
 fails!(StopFails: NOT_RUNNING, CONFLICT);
-fails!(SendFails: CONFLICT);
+fails!(SendFails: CONFLICT, IDEMPOTENCY_KEY_REUSED);
 
 #[OpenApi(prefix_path = "/workspaces/:workspace_id", tag = "Tag::Chats")]
 impl ChatsApi {
@@ -194,12 +196,12 @@ impl ChatsApi {
     async fn create(
         &self,
         by: By<In<CreateChat>>,
-        input: Json<CreateChatRequest>,
-    ) -> Result<Json<ChatView, 201>, Failed> {
-        let CreateChatRequest { title, visibility, model, system_prompt } = input.0;
+        #[oai(name = "Idempotency-Key")] input: Repeat<CreateChatRequest>,
+    ) -> Result<Json<ChatView, 201>, Failed<CreateFails>> {
+        let CreateChatRequest { title, visibility, model, system_prompt } = input.body;
         let visibility = visibility.map_or(Visibility::Workspace, Into::into);
         let new = NewChat { title, visibility, model, system_prompt };
-        Ok(Json(self.0.cases.chats.create(&by.0.0, new).await?.into()))
+        Ok(Json(self.0.cases.chats.create(&by.0.0, new, input.request).await?.into()))
     }
 
     /// A chat, with its newest messages
@@ -248,16 +250,16 @@ impl ChatsApi {
         &self,
         by: By<InChat<Send>>,
         wants_events: WantsEvents,
-        input: Json<SendMessageRequest>,
+        #[oai(name = "Idempotency-Key")] input: Repeat<SendMessageRequest>,
     ) -> Result<OrEvents<Json<ExchangeView, 201>, EventView>, Failed<SendFails>> {
-        let SendMessageRequest { content, parent_id, model, parameters } = input.0;
+        let SendMessageRequest { content, parent_id, model, parameters } = input.body;
         let new = NewMessage {
             content,
             parent: parent_id.map(Into::into),
             model,
             parameters: parameters.unwrap_or_default().into(),
         };
-        let sent = self.0.cases.chats.send(&by.0.0, new, wants_events.0).await?;
+        let sent = self.0.cases.chats.send(&by.0.0, new, wants_events.0, input.request).await?;
         if let Some(watch) = sent.watch {
             return Ok(OrEvents::Live(feed::stream_reply(watch, &self.0.stop)));
         }

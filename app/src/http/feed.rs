@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::edge::events::{EventStream, frame};
 use super::problem::CURSOR_EXPIRED;
-use super::view::{ChatView, MessageView};
+use super::view::{ChatView, MemberView, MessageView};
 use crate::fails;
 
 /// One event of a feed. Its SSE `event:` is the same as its `type`, its `id:` the cursor to come back with.
@@ -55,6 +55,18 @@ pub enum EventView {
     #[serde(rename = "chat.deleted")]
     #[oai(mapping = "chat.deleted")]
     ChatDeleted(ChatDeleted),
+    /// Somebody became a member.
+    #[serde(rename = "member.joined")]
+    #[oai(mapping = "member.joined")]
+    MemberJoined(MemberJoined),
+    /// A member has another role.
+    #[serde(rename = "member.updated")]
+    #[oai(mapping = "member.updated")]
+    MemberUpdated(MemberUpdated),
+    /// A member left, or was removed.
+    #[serde(rename = "member.left")]
+    #[oai(mapping = "member.left")]
+    MemberLeft(MemberLeft),
 }
 
 macro_rules! of_a_message {
@@ -121,6 +133,27 @@ pub struct ChatDeleted {
     pub chat_id: Uuid,
 }
 
+/// A new member.
+#[derive(Debug, Serialize, Object)]
+pub struct MemberJoined {
+    /// The member.
+    pub member: MemberView,
+}
+
+/// A member after the change.
+#[derive(Debug, Serialize, Object)]
+pub struct MemberUpdated {
+    /// The member.
+    pub member: MemberView,
+}
+
+/// Who is no member any more.
+#[derive(Debug, Serialize, Object)]
+pub struct MemberLeft {
+    /// The user.
+    pub user_id: Uuid,
+}
+
 impl EventView {
     const fn name(&self) -> &'static str {
         match self {
@@ -133,6 +166,9 @@ impl EventView {
             Self::ChatCreated(_) => "chat.created",
             Self::ChatUpdated(_) => "chat.updated",
             Self::ChatDeleted(_) => "chat.deleted",
+            Self::MemberJoined(_) => "member.joined",
+            Self::MemberUpdated(_) => "member.updated",
+            Self::MemberLeft(_) => "member.left",
         }
     }
 }
@@ -157,6 +193,9 @@ impl From<&LiveEvent> for EventView {
             LiveEvent::ChatCreated(chat) => Self::ChatCreated(ChatCreated { chat: chat.clone().into() }),
             LiveEvent::ChatUpdated(chat) => Self::ChatUpdated(ChatUpdated { chat: chat.clone().into() }),
             LiveEvent::ChatDeleted(chat) => Self::ChatDeleted(ChatDeleted { chat_id: *chat.as_uuid() }),
+            LiveEvent::MemberJoined(member) => Self::MemberJoined(MemberJoined { member: member.clone().into() }),
+            LiveEvent::MemberUpdated(member) => Self::MemberUpdated(MemberUpdated { member: member.clone().into() }),
+            LiveEvent::MemberLeft(user) => Self::MemberLeft(MemberLeft { user_id: *user.as_uuid() }),
             LiveEvent::Delta(delta) => {
                 let added = delta.added.clone();
                 let (content, reasoning) = match delta.part {
@@ -209,8 +248,9 @@ pub fn stream_reply(watch: ReplyWatch, stop: &CancellationToken) -> EventStream<
 #[cfg(test)]
 mod tests {
     use private_chat_core::model::chat::{Chat, Message, ReplyError, ReplyFault, Usage};
+    use private_chat_core::model::workspace::{Participant, Role};
     use private_chat_core::usecase::live::Delta;
-    use private_chat_tests::fixture::{a_chat, a_message, a_reply, a_user, a_workspace};
+    use private_chat_tests::fixture::{a_chat, a_membership, a_message, a_reply, a_user, a_workspace};
 
     use super::*;
     use crate::http::edge::names::writes_as_documented;
@@ -230,6 +270,11 @@ mod tests {
     fn every_event_is_written_as_the_document_shows_it() {
         let (user, workspace) = (a_user(), a_workspace());
         let chat = a_chat(&workspace, &user);
+        let member = Participant {
+            membership: a_membership(&workspace, &user, Role::Guest),
+            name: user.name.clone(),
+            email: user.email.clone(),
+        };
         for (name, event) in [
             ("message.created", LiveEvent::MessageCreated(a_message(&chat, &user))),
             ("message.delta", a_delta(&chat, Part::Content)),
@@ -241,6 +286,9 @@ mod tests {
             ("chat.created", LiveEvent::ChatCreated(chat.clone())),
             ("chat.updated", LiveEvent::ChatUpdated(chat.clone())),
             ("chat.deleted", LiveEvent::ChatDeleted(chat.id)),
+            ("member.joined", LiveEvent::MemberJoined(member.clone())),
+            ("member.updated", LiveEvent::MemberUpdated(member)),
+            ("member.left", LiveEvent::MemberLeft(user.id)),
         ] {
             let view = EventView::from(&event);
             writes_as_documented(&view);

@@ -7,9 +7,12 @@ pub mod caller;
 pub mod chats;
 pub mod edge;
 pub mod feed;
+pub mod invitations;
+pub mod members;
 pub mod models;
 pub mod page;
 pub mod problem;
+pub mod repeat;
 pub mod status;
 pub mod users;
 pub mod view;
@@ -33,7 +36,9 @@ const ABOUT: About = About {
         Every route answers with and without a slash at its end. Errors are `application/problem+json` (RFC 9457); programs switch on `code`. \
         Ids are UUIDs, times are RFC 3339 in UTC. A field without a value is `null`. Unknown fields of a body are refused; unknown \
         parameters of a query are ignored; of two equal keys of an object the last one counts. A body may have 1 MiB, and 16 KiB where no \
-        access token is needed.",
+        access token is needed.\n\n\
+        A request that makes something takes an `Idempotency-Key`: sent again under the same key within 24 h, it makes nothing again and \
+        answers with what it made.",
     codes: problem::ALL,
     guarded: &[
         &problem::FORBIDDEN,
@@ -76,6 +81,9 @@ fn api(state: &State) -> Api {
         auth::KeysApi(state.clone()),
         users::UsersApi(state.clone()),
         workspaces::WorkspacesApi(state.clone()),
+        members::MembersApi(state.clone()),
+        invitations::InvitationsApi(state.clone()),
+        invitations::InvitedApi(state.clone()),
         chats::ChatsApi(state.clone()),
         models::ModelsApi(state.clone()),
         status::Liveness,
@@ -88,6 +96,9 @@ type Api = (
     auth::KeysApi,
     users::UsersApi,
     workspaces::WorkspacesApi,
+    members::MembersApi,
+    invitations::InvitationsApi,
+    invitations::InvitedApi,
     chats::ChatsApi,
     models::ModelsApi,
     status::Liveness,

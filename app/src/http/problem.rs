@@ -43,9 +43,15 @@ problems! {
     /// The refresh token was spent before.
     REFRESH_TOKEN_REUSED = "refresh_token_reused", UNAUTHORIZED, "Refresh token reused",
         "This refresh token was used before. Somebody may have a copy, so its session was ended. Sign in again.";
+    /// The invitation token is none.
+    INVALID_INVITATION_TOKEN = "invalid_invitation_token", UNAUTHORIZED, "Invalid invitation token",
+        "The invitation is unknown, used, taken back or expired. Ask whoever invited you for another one.";
     /// Nothing else is open before the password is changed.
     PASSWORD_CHANGE_REQUIRED = "password_change_required", FORBIDDEN, "Password change required",
         "Change your password first, with POST /auth/password.";
+    /// It is something of one's own account that is another administrator's to change.
+    OWN_ACCOUNT = "own_account", FORBIDDEN, "Own account",
+        "Role, activity and password of an account are set by another administrator. Change your own password with POST /auth/password.";
     /// The first administrator exists.
     SETUP_COMPLETED = "setup_completed", CONFLICT, "Setup completed",
         "The first administrator exists already. Sign in, or ask them for an account.";
@@ -58,9 +64,24 @@ problems! {
     /// The reply has ended.
     NOT_RUNNING = "not_running", CONFLICT, "Not running",
         "The reply has ended already, so that there is nothing to stop.";
-    /// The caller owns too many workspaces.
+    /// The caller is in too many workspaces.
     TOO_MANY_WORKSPACES = "too_many_workspaces", CONFLICT, "Too many workspaces",
-        "You own as many workspaces as one may. Delete one first.";
+        "You are in as many workspaces as one may be. Leave or delete one first.";
+    /// Nobody would be left to manage accounts.
+    LAST_ADMIN = "last_admin", CONFLICT, "Last administrator",
+        "This is the only administrator who may sign in. Make somebody else an administrator first.";
+    /// Workspaces would be left without an OWNER.
+    SOLE_OWNER = "sole_owner", CONFLICT, "Sole owner",
+        "Nobody else owns some of this user's workspaces. Say who gets them with `?transfer_to={user_id}`, or delete them first.";
+    /// The workspace would be left without an OWNER.
+    LAST_OWNER = "last_owner", CONFLICT, "Last owner",
+        "This is the only OWNER of the workspace. Make another member an OWNER first, or delete the workspace.";
+    /// They are in the workspace already.
+    ALREADY_MEMBER = "already_member", CONFLICT, "Already a member",
+        "Whoever has this email is a member of the workspace already.";
+    /// The key was used for another request.
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "Idempotency key reused",
+        "This `Idempotency-Key` was used in the last 24 h for another request. Take a new key for each request, and the same one only to repeat it.";
     /// The event cursor is too old.
     CURSOR_EXPIRED = "cursor_expired", GONE, "Cursor expired",
         "The events after this cursor are no longer kept. Load the present state and follow without a cursor.";
@@ -91,21 +112,29 @@ impl From<Error> for Fault {
                 Unauthenticated::SetupToken => &INVALID_SETUP_TOKEN,
                 Unauthenticated::RefreshToken => &INVALID_REFRESH_TOKEN,
                 Unauthenticated::RefreshTokenReused => &REFRESH_TOKEN_REUSED,
+                Unauthenticated::InvitationToken => &INVALID_INVITATION_TOKEN,
             }),
             Error::Forbidden(why) => Self::new(match why {
                 Forbidden::Role => &FORBIDDEN,
                 Forbidden::PasswordChangeRequired => &PASSWORD_CHANGE_REQUIRED,
+                Forbidden::OwnAccount => &OWN_ACCOUNT,
             }),
             Error::NotFound(kind) => {
                 Self::new(&NOT_FOUND).saying(format!("There is no such {kind}, or you may not know that there is."))
             }
+            Error::Conflict(Obstacle::SoleOwner(workspaces)) => Self::new(&SOLE_OWNER).saying(sole_owner(&workspaces)),
             Error::Conflict(obstacle) => Self::new(match obstacle {
                 Obstacle::SetupCompleted => &SETUP_COMPLETED,
                 Obstacle::EmailTaken => &EMAIL_TAKEN,
                 Obstacle::Concurrent => &CONFLICT,
                 Obstacle::NotRunning => &NOT_RUNNING,
                 Obstacle::TooManyWorkspaces => &TOO_MANY_WORKSPACES,
+                Obstacle::LastAdmin => &LAST_ADMIN,
+                Obstacle::SoleOwner(_) => &SOLE_OWNER,
+                Obstacle::LastOwner => &LAST_OWNER,
+                Obstacle::AlreadyMember => &ALREADY_MEMBER,
             }),
+            Error::IdempotencyKeyReused => Self::new(&IDEMPOTENCY_KEY_REUSED),
             Error::CursorExpired => Self::new(&CURSOR_EXPIRED),
             Error::ShuttingDown => Self::new(&SHUTTING_DOWN).retry_after(SOON),
             Error::Busy { backend, retry_after } => Self::new(&BUSY)
@@ -121,6 +150,20 @@ impl From<Error> for Fault {
             Error::Internal(cause) => Self::internal(cause),
         }
     }
+}
+
+/// Names the workspaces that nobody would own, as many as somebody reads.
+fn sole_owner(workspaces: &[String]) -> String {
+    const NAMED: usize = 10;
+    let named: Vec<_> = workspaces.iter().take(NAMED).map(|name| format!("“{name}”")).collect();
+    let more = match workspaces.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named = named.join(", ");
+    format!(
+        "Nobody else owns {named}{more}. Say who gets what this user owns alone with `?transfer_to={{user_id}}`, or delete it first."
+    )
 }
 
 #[cfg(test)]
@@ -162,5 +205,16 @@ mod tests {
         let fault = Fault::from(Error::NotFound(Kind::Chat));
         assert_eq!(fault.code.status, 404);
         assert_eq!(fault.detail, "There is no such chat, or you may not know that there is.");
+    }
+
+    #[test]
+    fn an_owner_who_leaves_nobody_is_told_what_they_own() {
+        let owned = |names: usize| (1..=names).map(|number| format!("W{number}")).collect();
+        let detail = |names| Fault::from(Error::Conflict(Obstacle::SoleOwner(owned(names)))).detail.into_owned();
+        assert!(detail(1).starts_with("Nobody else owns “W1”. "), "{}", detail(1));
+        assert!(detail(10).contains("“W9”, “W10”. "), "{}", detail(10));
+        let long = detail(2_000);
+        assert!(long.contains("“W10” and 1990 more. ") && !long.contains("W11"), "{long}");
+        assert!(long.contains("`?transfer_to={user_id}`"), "{long}");
     }
 }

@@ -2,9 +2,12 @@
 
 use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Enum, Object};
+use private_chat_core::id::SessionId;
 use private_chat_core::model::chat::{Chat, Message, MessageStatus, Speaker, Usage, Visibility};
+use private_chat_core::model::invitation::{Invitation, Invited};
+use private_chat_core::model::session::Session;
 use private_chat_core::model::user::{Author, GlobalRole, User};
-use private_chat_core::model::workspace::{Joined, Role};
+use private_chat_core::model::workspace::{Joined, Participant, Role};
 use private_chat_core::usecase::Patch;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -89,6 +92,39 @@ impl From<User> for UserView {
     }
 }
 
+/// A device on which somebody is signed in.
+#[derive(Debug, Serialize, Object)]
+#[oai(rename = "Session")]
+pub struct SessionView {
+    /// Which session.
+    pub id: Uuid,
+    /// When they signed in.
+    pub created_at: Time,
+    /// When it was last used, to the minute.
+    pub last_used_at: Time,
+    /// The IP address from which they signed in.
+    pub address: String,
+    /// What the device called itself then; null where it said nothing.
+    pub user_agent: Option<String>,
+    /// Whether it is the one that asks.
+    pub current: bool,
+}
+
+impl SessionView {
+    /// A session, as it looks from another one, or from itself.
+    pub fn seen_from(current: SessionId, session: Session) -> Self {
+        let Session { id, device, created_at, last_used_at, .. } = session;
+        Self {
+            id: *id.as_uuid(),
+            created_at: Time(created_at),
+            last_used_at: Time(last_used_at),
+            address: device.address,
+            user_agent: Some(device.user_agent).filter(|said| !said.is_empty()),
+            current: id == current,
+        }
+    }
+}
+
 /// A user, beside what they made.
 #[derive(Debug, Serialize, Object)]
 #[oai(rename = "Author")]
@@ -106,7 +142,7 @@ impl From<Author> for AuthorView {
 }
 
 /// A role in a workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Enum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Enum)]
 #[serde(rename_all = "UPPERCASE")]
 #[oai(rename_all = "UPPERCASE", rename = "WorkspaceRole")]
 pub enum RoleView {
@@ -124,6 +160,16 @@ impl From<Role> for RoleView {
             Role::Owner => Self::Owner,
             Role::Member => Self::Member,
             Role::Guest => Self::Guest,
+        }
+    }
+}
+
+impl From<RoleView> for Role {
+    fn from(role: RoleView) -> Self {
+        match role {
+            RoleView::Owner => Self::Owner,
+            RoleView::Member => Self::Member,
+            RoleView::Guest => Self::Guest,
         }
     }
 }
@@ -167,6 +213,78 @@ impl From<Joined> for WorkspaceView {
             member_count,
             created_at: Time(workspace.created_at),
             updated_at: Time(workspace.updated_at),
+        }
+    }
+}
+
+/// Somebody, as those see them who share a workspace with them.
+#[derive(Debug, Serialize, Object)]
+#[oai(rename = "Person")]
+pub struct PersonView {
+    /// Which user.
+    pub id: Uuid,
+    /// Their name.
+    pub name: String,
+    /// Their address.
+    pub email: String,
+}
+
+/// A member of a workspace.
+#[derive(Debug, Serialize, Object)]
+#[oai(rename = "Member")]
+pub struct MemberView {
+    /// Who.
+    pub user: PersonView,
+    /// As what.
+    pub role: RoleView,
+    /// Since when.
+    pub joined_at: Time,
+}
+
+impl From<Participant> for MemberView {
+    fn from(Participant { membership, name, email }: Participant) -> Self {
+        Self {
+            user: PersonView { id: *membership.user.as_uuid(), name, email: email.as_str().to_owned() },
+            role: membership.role.into(),
+            joined_at: Time(membership.joined_at),
+        }
+    }
+}
+
+/// That somebody may join a workspace, once.
+#[derive(Debug, Serialize, Object)]
+#[oai(rename = "Invitation")]
+pub struct InvitationView {
+    /// Which invitation.
+    pub id: Uuid,
+    /// Into which workspace.
+    pub workspace_id: Uuid,
+    /// What people call the workspace.
+    pub workspace_name: String,
+    /// Who may accept it: whoever has this address.
+    pub email: String,
+    /// As what they join.
+    pub role: RoleView,
+    /// Who made it.
+    pub invited_by: AuthorView,
+    /// When it was made.
+    pub created_at: Time,
+    /// Until when it can be accepted.
+    pub expires_at: Time,
+}
+
+impl From<Invited> for InvitationView {
+    fn from(Invited { invitation, workspace_name }: Invited) -> Self {
+        let Invitation { id, workspace, email, role, invited_by, created_at, expires_at, .. } = invitation;
+        Self {
+            id: *id.as_uuid(),
+            workspace_id: *workspace.as_uuid(),
+            workspace_name,
+            email: email.as_str().to_owned(),
+            role: role.into(),
+            invited_by: invited_by.into(),
+            created_at: Time(created_at),
+            expires_at: Time(expires_at),
         }
     }
 }

@@ -7,14 +7,15 @@ use private_chat_core::usecase::live::Scope;
 use private_chat_core::usecase::workspaces::{NewWorkspace, WorkspaceChange};
 use serde::Deserialize;
 
-use super::caller::{Caller, EditWorkspace, In, ReadChats, SeeWorkspace};
+use super::caller::{Caller, DeleteWorkspace, EditWorkspace, In, ReadChats, SeeWorkspace};
 use super::edge::events::EventStream;
 use super::edge::fault::Failed;
 use super::edge::guard::{By, Query};
-use super::edge::json::Json;
+use super::edge::json::{Json, NoContent};
 use super::feed::{self, EventView, FeedFails};
 use super::page::{self, Cursor, Limit, Page};
-use super::problem::{CONFLICT, TOO_MANY_WORKSPACES};
+use super::problem::{CONFLICT, IDEMPOTENCY_KEY_REUSED, NOT_FOUND, TOO_MANY_WORKSPACES};
+use super::repeat::Repeat;
 use super::view::{WorkspaceView, patch};
 use super::{State, Tag};
 use crate::fails;
@@ -56,8 +57,8 @@ struct UpdateWorkspaceRequest {
     system_prompt: MaybeUndefined<String>,
 }
 
-fails!(CreateWorkspaceFails: TOO_MANY_WORKSPACES);
-fails!(UpdateWorkspaceFails: CONFLICT);
+fails!(CreateWorkspaceFails: TOO_MANY_WORKSPACES, CONFLICT, NOT_FOUND, IDEMPOTENCY_KEY_REUSED);
+fails!(ChangeWorkspaceFails: CONFLICT);
 
 #[OpenApi(prefix_path = "/workspaces/", tag = "Tag::Workspaces")]
 impl WorkspacesApi {
@@ -80,10 +81,11 @@ impl WorkspacesApi {
     async fn create(
         &self,
         by: By<Caller>,
-        input: Json<CreateWorkspaceRequest>,
+        #[oai(name = "Idempotency-Key")] input: Repeat<CreateWorkspaceRequest>,
     ) -> Result<Json<WorkspaceView, 201>, Failed<CreateWorkspaceFails>> {
-        let CreateWorkspaceRequest { name, description } = input.0;
-        Ok(Json(self.0.cases.workspaces.create(&by.0.0, NewWorkspace { name, description }).await?.into()))
+        let CreateWorkspaceRequest { name, description } = input.body;
+        let new = NewWorkspace { name, description };
+        Ok(Json(self.0.cases.workspaces.create(&by.0.0, new, input.request).await?.into()))
     }
 
     /// A workspace
@@ -100,7 +102,7 @@ impl WorkspacesApi {
         &self,
         by: By<In<EditWorkspace>>,
         input: Json<UpdateWorkspaceRequest>,
-    ) -> Result<Json<WorkspaceView>, Failed<UpdateWorkspaceFails>> {
+    ) -> Result<Json<WorkspaceView>, Failed<ChangeWorkspaceFails>> {
         let UpdateWorkspaceRequest { name, description, default_model, system_prompt } = input.0;
         let change = WorkspaceChange {
             name,
@@ -109,6 +111,15 @@ impl WorkspacesApi {
             system_prompt: patch(system_prompt),
         };
         Ok(Json(self.0.cases.workspaces.change(&by.0.0, change).await?.into()))
+    }
+
+    /// Delete a workspace
+    ///
+    /// For OWNERs. All that is in it goes too, for everybody at once.
+    #[oai(path = "/:workspace_id", method = "delete", operation_id = "delete_workspace")]
+    async fn delete(&self, by: By<In<DeleteWorkspace>>) -> Result<NoContent, Failed<ChangeWorkspaceFails>> {
+        self.0.cases.workspaces.delete(&by.0.0).await?;
+        Ok(NoContent)
     }
 
     /// Follow everything in a workspace

@@ -49,6 +49,18 @@ impl Actor {
     pub const fn require(&self, right: GlobalRight) -> Result<(), Error> {
         if right.is_held_by(self.user.role) { Ok(()) } else { Err(Error::Forbidden(Forbidden::Role)) }
     }
+
+    /// The actor as they are now: for a unit of work that expects their account to stay so.
+    ///
+    /// # Errors
+    /// `Unauthenticated(Token)` for whoever was signed out meanwhile, as one is by a change of one's role.
+    pub(super) async fn still(&self, ports: &Ports) -> Result<Self, Error> {
+        let found = ports.sessions.session(self.session).await?;
+        let now = ports.clock.now();
+        let known = (self.user.id, self.user.role);
+        let (_, user) = found.filter(|(session, user)| still_stands(session, user, known, now)).ok_or_else(unknown)?;
+        Ok(Self { user, session: self.session })
+    }
 }
 
 /// The tokens of a session.
@@ -165,7 +177,12 @@ impl Auth {
         let now = self.ports.clock.now();
         let (session, refresh) = self.open(&user, device, now);
         let tokens = self.tokens(&user, &session, refresh, now)?;
-        self.ports.work.commit(Changes::new().insert(session)).await?;
+        match self.ports.work.commit(Changes::new().insert(session)).await {
+            Ok(_) => {}
+            // Their account was deleted meanwhile.
+            Err(failure) if failure.is_conflict(Conflict::MissingParent) => return Err(wrong),
+            Err(failure) => return Err(failure.into()),
+        }
         if verdict == Verdict::RightButWeak
             && let Ok(stronger) = self.ports.passwords.hash(password).await
         {
@@ -372,6 +389,16 @@ fn unknown() -> Error {
 /// Whether a session of this user may be used now.
 pub(super) fn stands(session: &Session, user: &User, claimed: UserId, now: Timestamp) -> bool {
     user.id == claimed && session.user == claimed && user.is_active && session.stands(now, user.credentials_epoch)
+}
+
+/// Whether a session may still be used by whoever was let in with it before, as the same.
+pub(super) fn still_stands(
+    session: &Session,
+    user: &User,
+    (known, role): (UserId, GlobalRole),
+    now: Timestamp,
+) -> bool {
+    stands(session, user, known, now) && user.role == role && !user.must_change_password
 }
 
 /// What every new account needs, checked.

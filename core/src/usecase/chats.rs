@@ -10,7 +10,7 @@ use super::models::Models;
 use super::reply::{Begun, Job, Replies};
 use super::workspaces::Member;
 use crate::change::{Changes, Event, EventKind, EventNumber, Ref, Version};
-use crate::error::{Checks, Conflict, Error, Failure, Forbidden, Kind, Obstacle};
+use crate::error::{Backend, Checks, Conflict, Error, Failure, Forbidden, Kind, Obstacle};
 use crate::id::{ChatId, MessageId};
 use crate::model::chat::{self, Chat, Message, MessageStatus, Parameters, Seq, Speaker, Visibility};
 use crate::model::idempotency::{Made, Repeatable};
@@ -51,8 +51,12 @@ impl InChat {
     /// # Errors
     /// `Forbidden`.
     pub fn require_charge(&self) -> Result<(), Error> {
+        self.require_charge_as(self.member.role())
+    }
+
+    fn require_charge_as(&self, role: Role) -> Result<(), Error> {
         let creator = self.chat.created_by.as_ref().map(|creator| creator.id);
-        if creator == Some(self.actor().user().id) || self.member.role() == Role::Owner {
+        if creator == Some(self.actor().user().id) || role == Role::Owner {
             Ok(())
         } else {
             Err(Error::Forbidden(Forbidden::Role))
@@ -220,17 +224,22 @@ impl Chats {
     /// Renames a chat. The member came in with [`Right::EditChat`].
     ///
     /// # Errors
-    /// `Forbidden` unless the actor made the chat or is an OWNER; `Invalid`.
+    /// `Forbidden` unless the actor made the chat or is an OWNER; `Invalid`; `NotFound(Workspace)` for one who is no member any more, and
+    /// `NotFound(Chat)` when it is gone by now.
     pub async fn rename(&self, at: &InChat, title: String) -> Result<Chat, Error> {
         at.require_charge()?;
         let title = chat::title(title)?;
         let (number, chat) = deciding_again(|| async {
+            let membership = at.member.still(&self.ports, Right::EditChat).await?;
+            at.require_charge_as(membership.role)?;
+            let changes =
+                Changes::new().expect(Ref::Membership(membership.workspace, membership.user), membership.version);
             let stored = self.ports.chats.chat(at.chat.workspace, at.chat.id).await?;
             let old = stored.ok_or(Error::NotFound(Kind::Chat))?;
             let now = self.ports.clock.now();
             let renamed = Chat { title: Some(title.clone()), updated_at: now, ..old };
             let changed = event(&renamed, EventKind::ChatUpdated(renamed.id), now);
-            let committed = self.ports.work.commit(Changes::new().update(renamed.clone()).emit(changed)).await?;
+            let committed = self.ports.work.commit(changes.update(renamed.clone()).emit(changed)).await?;
             Ok((committed.first_event(), Chat { version: renamed.version.next(), ..renamed }))
         })
         .await?;
@@ -263,8 +272,12 @@ impl Chats {
         let reply = made.reply.ok_or_else(gone)?.into();
         let watch = ReplyWatch::again(&self.live, &at.member, message.clone(), reply).await?;
         let (watch, end) = if watched { (Some(watch), End::Stored) } else { (None, End::Followed(watch)) };
-        let end = EndOfReply { message: message.clone(), reply, end, ports: self.ports.clone() };
-        Ok(Sent { message, watch, end })
+        Ok(self.sent(at, message, reply, watch, end))
+    }
+
+    fn sent(&self, at: &InChat, message: Message, reply: MessageId, watch: Option<ReplyWatch>, end: End) -> Sent {
+        let (member, ports) = (at.member.clone(), self.ports.clone());
+        Sent { message: message.clone(), watch, end: EndOfReply { member, message, reply, end, ports } }
     }
 
     async fn begin(&self, at: &InChat, new: NewMessage, watched: bool, stamp: Stamp) -> Result<Sent, Error> {
@@ -336,9 +349,7 @@ impl Chats {
             .await
         });
         let Begun { message, reply, watch, end } = begun.await.ok_or(Error::ShuttingDown)??;
-        let end =
-            EndOfReply { message: message.clone(), reply: reply.id, end: End::Known(end), ports: self.ports.clone() };
-        Ok(Sent { message, watch, end })
+        Ok(self.sent(at, message, reply.id, watch, End::Known(end)))
     }
 
     /// Ends a running reply; what was made is kept. The member came in with [`Right::StopReply`].
@@ -380,6 +391,7 @@ pub struct Sent {
 
 /// The end of a reply, to be waited for.
 pub struct EndOfReply {
+    member: Member,
     message: Message,
     reply: MessageId,
     end: End,
@@ -400,19 +412,33 @@ impl EndOfReply {
     /// Waits for the end, however it comes; gives the message and the reply.
     ///
     /// # Errors
-    /// `Unavailable` when the process stops before the end is known; `NotFound(Message)` when it was deleted.
+    /// `Unauthenticated(Token)` or `NotFound(Workspace)` for one who was signed out, or removed, before it came; `NotFound(Message)` when it
+    /// was deleted; `Unavailable` when the process stops, or loses the database, before the end is known.
     pub async fn wait(self) -> Result<(Message, Message), Error> {
-        match self.end {
-            End::Known(end) => {
-                if let Ok(reply) = end.await {
-                    return Ok((self.message, reply));
-                }
+        let known = match self.end {
+            End::Known(end) => end.await.ok(),
+            End::Followed(mut watch) => {
+                while watch.next().await.is_some() {}
+                None
             }
-            End::Followed(mut watch) => while watch.next().await.is_some() {},
-            End::Stored => {}
+            End::Stored => None,
+        };
+        // Like an open stream, an answer that is waited for is for those alone who still may read it.
+        self.member.actor().still(&self.ports).await?;
+        self.member.still(&self.ports, Right::ReadChats).await?;
+        let reply = match known {
+            Some(reply) => reply,
+            None => {
+                let stored = self.ports.chats.message(self.message.chat, self.reply).await?;
+                stored.ok_or(Error::NotFound(Kind::Message))?
+            }
+        };
+        if reply.status == MessageStatus::Streaming {
+            // What followed it broke off; the request can be sent again and joins anew.
+            let cause = "the reply could not be followed to its end".into();
+            return Err(Error::Unavailable { backend: Backend::Database, cause });
         }
-        let reply = self.ports.chats.message(self.message.chat, self.reply).await?;
-        Ok((self.message, reply.ok_or(Error::NotFound(Kind::Message))?))
+        Ok((self.message, reply))
     }
 }
 

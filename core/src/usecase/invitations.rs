@@ -60,7 +60,7 @@ impl Invitations {
     ///
     /// # Errors
     /// `Invalid`; `Conflict(AlreadyMember)`; `IdempotencyKeyReused`; `NotFound(Invitation)` for a repeated request whose invitation was used
-    /// or taken back.
+    /// or taken back; `Forbidden`, or `NotFound(Workspace)`, for a member who lost the right meanwhile.
     pub async fn invite(
         &self,
         member: &Member,
@@ -133,14 +133,18 @@ impl Invitations {
     /// Takes an invitation back. The member came in with [`Right::Invite`].
     ///
     /// # Errors
-    /// `NotFound(Invitation)` where it is none of the workspace that stands.
+    /// `NotFound(Invitation)` where it is none of the workspace that stands; `Forbidden`, or `NotFound(Workspace)`, for a member who lost the
+    /// right meanwhile.
     pub async fn revoke(&self, member: &Member, id: InvitationId) -> Result<(), Error> {
         deciding_again(|| async {
+            let membership = member.still(&self.ports, Right::Invite).await?;
+            let changes =
+                Changes::new().expect(Ref::Membership(membership.workspace, membership.user), membership.version);
             let found = self.ports.workspaces.invitation(id).await?.map(|invited| invited.invitation);
             let here =
                 found.filter(|found| found.workspace == member.workspace() && found.stands(self.ports.clock.now()));
             let invitation = here.ok_or(Error::NotFound(Kind::Invitation))?;
-            self.ports.work.commit(Changes::new().delete(invitation)).await?;
+            self.ports.work.commit(changes.delete(invitation)).await?;
             Ok(())
         })
         .await
@@ -161,7 +165,8 @@ impl Invitations {
     /// Joins the workspace that the actor is invited into; the invitation is spent.
     ///
     /// # Errors
-    /// `NotFound(Invitation)` unless it stands and is addressed to the actor; `Conflict(AlreadyMember)`; `Conflict(TooManyWorkspaces)`.
+    /// `NotFound(Invitation)` unless it stands and is addressed to the actor; `Conflict(AlreadyMember)`; `Conflict(TooManyWorkspaces)`;
+    /// `NotFound(Workspace)` for one who was removed as soon as they had joined.
     pub async fn accept(&self, actor: &Actor, which: &Which) -> Result<Joined, Error> {
         let joining = deciding_again(|| async {
             let (user, invited) = self.addressed(actor, which).await?;

@@ -40,7 +40,8 @@ impl Members {
     /// Gives a member another role. The actor came in with [`Right::ChangeRoles`].
     ///
     /// # Errors
-    /// `NotFound(Member)`; `Conflict(LastOwner)` where nobody would own the workspace.
+    /// `NotFound(Member)`; `Conflict(LastOwner)` where nobody would own the workspace; `Forbidden`, or `NotFound(Workspace)`, for an actor who
+    /// lost the right meanwhile.
     pub async fn change_role(&self, member: &Member, user: UserId, role: Role) -> Result<Participant, Error> {
         let workspace = member.workspace();
         let (number, participant) = deciding_again(|| async {
@@ -71,7 +72,8 @@ impl Members {
     /// Invitations that they made, or that are addressed to them, are void.
     ///
     /// # Errors
-    /// `Forbidden` for somebody else without [`Right::RemoveMembers`]; `NotFound(Member)`; `Conflict(LastOwner)`.
+    /// `Forbidden` for somebody else without [`Right::RemoveMembers`]; `NotFound(Member)`; `Conflict(LastOwner)`; `NotFound(Workspace)` for an
+    /// actor who is no member any more.
     pub async fn remove(&self, member: &Member, user: UserId) -> Result<(), Error> {
         let workspace = member.workspace();
         if user != member.actor().user().id {

@@ -79,6 +79,8 @@ struct Checked {
     role: Option<GlobalRole>,
     is_active: Option<bool>,
     password: Option<PasswordHash>,
+    /// The password that the actor has shown to know.
+    proved: Option<PasswordHash>,
 }
 
 impl Checked {
@@ -120,15 +122,16 @@ impl Users {
     /// Makes an account.
     ///
     /// # Errors
-    /// `Forbidden` unless the actor manages accounts; `Invalid`; `Conflict(EmailTaken)`; `IdempotencyKeyReused`.
+    /// `Forbidden` unless the actor manages accounts; `Unauthenticated(Token)` for one who was signed out meanwhile; `Invalid`;
+    /// `Conflict(EmailTaken)`; `IdempotencyKeyReused`; `NotFound(User)` for a repeated request whose account is gone.
     pub async fn create(&self, actor: &Actor, new: NewUser, request: Option<Repeatable>) -> Result<User, Error> {
         actor.require(GlobalRight::ManageUsers)?;
-        let first = |stamp| self.make(new.clone(), stamp);
+        let first = |stamp| self.make(actor, new.clone(), stamp);
         let again = |made: Made| self.find(made.id.into());
         self.idempotency.once(actor.user().id, request, first, again).await
     }
 
-    async fn make(&self, new: NewUser, stamp: Stamp) -> Result<User, Error> {
+    async fn make(&self, actor: &Actor, new: NewUser, stamp: Stamp) -> Result<User, Error> {
         let NewAccount { email, name, password } = NewAccount::check(&new.email, new.name, new.password)?;
         if self.ports.users.user_by_email(&email).await?.is_some() {
             return Err(Error::Conflict(Obstacle::EmailTaken));
@@ -149,11 +152,26 @@ impl Users {
             version: Version::FIRST,
         };
         let made = Made { id: *user.id.as_uuid(), reply: None };
-        match self.ports.work.commit(stamp.add(Changes::new().insert(user.clone()), made)).await {
-            Ok(_) => Ok(user),
-            Err(failure) if failure.is_conflict(Conflict::Duplicate) => Err(Error::Conflict(Obstacle::EmailTaken)),
-            Err(failure) => Err(failure.into()),
-        }
+        deciding_again(|| async {
+            let changes = self.as_manager(actor, user.id).await?.insert(user.clone());
+            match self.ports.work.commit(stamp.add(changes, made)).await {
+                Ok(_) => Ok(user.clone()),
+                Err(failure) if failure.is_conflict(Conflict::Duplicate) => {
+                    Err(Stale::Ended(Error::Conflict(Obstacle::EmailTaken)))
+                }
+                Err(failure) => Err(failure.into()),
+            }
+        })
+        .await
+    }
+
+    /// Begins a unit of work that comes through only while the actor manages accounts. Where `changed` is their own one, its row is among the
+    /// changes and speaks for itself.
+    async fn as_manager(&self, actor: &Actor, changed: UserId) -> Result<Changes, Error> {
+        let acting = actor.still(&self.ports).await?;
+        acting.require(GlobalRight::ManageUsers)?;
+        let (id, version) = (acting.user().id, acting.user().version);
+        Ok(if id == changed { Changes::new() } else { Changes::new().expect(Ref::User(id), version) })
     }
 
     /// The accounts of the installation, newest first; `query` is looked for in their addresses and names.
@@ -198,17 +216,22 @@ impl Users {
     ///
     /// # Errors
     /// `Invalid`; `Conflict(LastAdmin)`, before anything is said about one's own account; `Forbidden(OwnAccount)` for what only another
-    /// administrator may change; `Unauthenticated(Credentials)` when `current_password` is wrong; `Conflict(EmailTaken)`.
+    /// administrator may change; `Unauthenticated(Credentials)` when `current_password` is wrong, or no longer the current one;
+    /// `Conflict(EmailTaken)`; `NotFound(User)` when it is gone by now; `Unauthenticated(Token)` for an actor who was signed out meanwhile.
     pub async fn change(&self, account: &Account, change: UserChange) -> Result<User, Error> {
         if account.is_own() && (change.role.is_some() || change.is_active.is_some() || change.password.is_some()) {
             return Err(self.refuse_own(account, &change).await);
         }
-        let proved = account.user.password.clone();
         let checked = self.check(account, change).await?;
         deciding_again(|| async {
+            let mut changes = if account.is_own() {
+                account.actor.still(&self.ports).await?;
+                Changes::new()
+            } else {
+                self.as_manager(&account.actor, account.user.id).await?
+            };
             let old = self.find(account.user.id).await?;
             let changed = checked.apply(old.clone(), self.ports.clock.now());
-            let mut changes = Changes::new();
             if old.is_active_admin() && !changed.is_active_admin() {
                 changes = self.without_admin(&old, changes).await?;
             }
@@ -216,8 +239,8 @@ impl Users {
                 return Ok(old);
             }
             if changed.email != old.email {
-                if account.is_own() && old.password != proved {
-                    // What was proved is no longer the current password.
+                if account.is_own() && checked.proved.as_ref() != Some(&old.password) {
+                    // What was proved is no longer the current password; or nothing was, as the address was theirs when they asked for it.
                     return Err(Stale::Ended(Error::Unauthenticated(Unauthenticated::Credentials)));
                 }
                 if self.ports.users.user_by_email(&changed.email).await?.is_some() {
@@ -269,14 +292,18 @@ impl Users {
         };
         let all = email.zip(name).zip(password.zip(current));
         let ((email, name), (password, current)) = checks.done(all)?;
-        if let Some(current) = current {
-            self.prove(user, current).await?;
-        }
+        let proved = match current {
+            Some(current) => {
+                self.prove(user, current).await?;
+                Some(user.password.clone())
+            }
+            None => None,
+        };
         let password = match password {
             Some(password) => Some(self.ports.passwords.hash(password).await?),
             None => None,
         };
-        Ok(Checked { email, name, role: change.role, is_active: change.is_active, password })
+        Ok(Checked { email, name, role: change.role, is_active: change.is_active, password, proved })
     }
 
     async fn prove(&self, user: &User, current: String) -> Result<(), Error> {
@@ -304,12 +331,13 @@ impl Users {
     /// Ends all sessions of an account.
     ///
     /// # Errors
-    /// `Forbidden` unless the actor manages accounts; `NotFound(User)`.
+    /// `Forbidden` unless the actor manages accounts; `Unauthenticated(Token)` for one who was signed out meanwhile; `NotFound(User)`.
     pub async fn end_sessions(&self, actor: &Actor, id: UserId) -> Result<(), Error> {
         actor.require(GlobalRight::ManageUsers)?;
         deciding_again(|| async {
+            let changes = self.as_manager(actor, id).await?;
             let user = self.find(id).await?;
-            self.ports.work.commit(Changes::new().update(user.signed_out())).await?;
+            self.ports.work.commit(changes.update(user.signed_out())).await?;
             Ok(())
         })
         .await
@@ -319,13 +347,14 @@ impl Users {
     /// were none.
     ///
     /// # Errors
-    /// `Forbidden` unless the actor manages accounts; `NotFound(User)`; `Conflict(LastAdmin)`; `Conflict(SoleOwner)` where there is no heir;
-    /// `Invalid` for an heir who is no other active user.
+    /// `Forbidden` unless the actor manages accounts; `Unauthenticated(Token)` for one who was signed out meanwhile; `NotFound(User)`;
+    /// `Conflict(LastAdmin)`; `Conflict(SoleOwner)` where there is no heir; `Invalid` for an heir who is no other active user.
     pub async fn delete(&self, actor: &Actor, id: UserId, heir: Option<UserId>) -> Result<(), Error> {
         actor.require(GlobalRight::ManageUsers)?;
         let told = deciding_again(|| async {
+            let changes = self.as_manager(actor, id).await?;
             let user = self.find(id).await?;
-            let mut farewell = Farewell::of(&self.ports, heir, id).await?;
+            let mut farewell = Farewell::of(&self.ports, changes, heir, id).await?;
             if user.is_active_admin() {
                 farewell.changes = self.without_admin(&user, farewell.changes).await?;
             }
@@ -364,7 +393,7 @@ struct Farewell<'p> {
 }
 
 impl<'p> Farewell<'p> {
-    async fn of(ports: &'p Ports, heir: Option<UserId>, leaver: UserId) -> Result<Self, Stale> {
+    async fn of(ports: &'p Ports, changes: Changes, heir: Option<UserId>, leaver: UserId) -> Result<Self, Stale> {
         let heir = match heir {
             Some(id) => {
                 let heir = ports.users.user(id).await?.filter(|heir| heir.is_active && heir.id != leaver);
@@ -375,8 +404,8 @@ impl<'p> Farewell<'p> {
         };
         let changes = match &heir {
             // So that they still are one who may sign in when the workspaces go to them.
-            Some(heir) => Changes::new().expect(Ref::User(heir.id), heir.version),
-            None => Changes::new(),
+            Some(heir) => changes.expect(Ref::User(heir.id), heir.version),
+            None => changes,
         };
         let (told, ownerless) = (Vec::new(), Vec::new());
         Ok(Self { ports, now: ports.clock.now(), heir, changes, told, left: 0, inherited: 0, ownerless })

@@ -6,12 +6,12 @@ use super::auth::Actor;
 use super::idempotency::{Idempotency, Stamp};
 use super::models::Models;
 use super::{Patch, Stale, deciding_again};
-use crate::change::{Changes, Counter, Version};
+use crate::change::{Changes, Counter, Ref, Version};
 use crate::error::{Checks, Conflict, Error, Forbidden, Kind, Obstacle};
 use crate::id::{UserId, WorkspaceId};
 use crate::model::idempotency::{Made, Repeatable};
 use crate::model::text;
-use crate::model::workspace::{self, Joined, Membership, Role, Workspace};
+use crate::model::workspace::{self, Joined, Membership, Participant, Role, Workspace};
 use crate::page::{Limit, Page, PageRequest};
 use crate::policy::Right;
 use crate::port::Ports;
@@ -236,8 +236,13 @@ impl Workspaces {
             loop {
                 let Page { items, next } = self.ports.workspaces.participants(id, page).await?;
                 members += items.len() as i64;
-                for participant in items {
-                    changes = changes.add(Counter::Memberships(participant.membership.user), -1, None);
+                for Participant { membership, .. } in items {
+                    // Still one, or somebody who left and somebody who joined since would pass for each other.
+                    changes = changes.expect(Ref::Membership(id, membership.user), membership.version).add(
+                        Counter::Memberships(membership.user),
+                        -1,
+                        None,
+                    );
                 }
                 match next {
                     Some(after) => page.after = Some(after),

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use private_chat_core::change::EventNumber;
-use private_chat_core::id::{ChatId, MessageId};
+use private_chat_core::id::{ChatId, MessageId, UserId};
 use private_chat_core::model::chat::{Chat, Message, MessageStatus};
+use private_chat_core::model::workspace::Participant;
 use private_chat_core::usecase::live::{Frame, LiveEvent, Part, ReplyWatch, Watch};
 use tokio::task::JoinSet;
 
@@ -16,6 +17,8 @@ pub(crate) struct Screen {
     pub(crate) cursor: Option<EventNumber>,
     pub(crate) messages: BTreeMap<MessageId, Message>,
     pub(crate) chats: BTreeMap<ChatId, Chat>,
+    /// Those of whom it was told.
+    pub(crate) members: BTreeMap<UserId, Participant>,
     /// Everything that came, in a few words each.
     pub(crate) seen: Vec<String>,
 }
@@ -50,6 +53,18 @@ impl Screen {
             }
             LiveEvent::ChatDeleted(chat) => {
                 self.chats.remove(chat);
+            }
+            LiveEvent::MemberJoined(member) => {
+                self.seen.push("joined".into());
+                self.members.insert(member.membership.user, member.clone());
+            }
+            LiveEvent::MemberUpdated(member) => {
+                self.seen.push("role".into());
+                self.members.insert(member.membership.user, member.clone());
+            }
+            LiveEvent::MemberLeft(user) => {
+                self.seen.push("left".into());
+                self.members.remove(user);
             }
             LiveEvent::Delta(delta) => {
                 self.seen.push(format!("{} {:?}", delta.offset, delta.added));

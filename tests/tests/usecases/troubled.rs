@@ -10,18 +10,21 @@ use private_chat_core::change::{
     Change, Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent, Record,
 };
 use private_chat_core::error::Failure;
-use private_chat_core::id::{ChatId, InstanceId, MessageId, SessionId, UserId, WorkspaceId};
+use private_chat_core::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
 use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq};
+use private_chat_core::model::idempotency::{KeyHash, KeyedRequest};
 use private_chat_core::model::installation::Installation;
+use private_chat_core::model::invitation::Invited;
 use private_chat_core::model::session::Session;
 use private_chat_core::model::user::{Email, User};
-use private_chat_core::model::workspace::{Joined, Membership};
+use private_chat_core::model::workspace::{Joined, Membership, Participant};
 use private_chat_core::page::{ActivityKey, Limit, Page, PageRequest};
 use private_chat_core::port::Result;
 use private_chat_core::port::store::{
-    ChatFilter, ChatRepository, LogBounds, Order, ReplyRepository, SessionRepository, UnitOfWork, UserRepository,
-    WorkspaceRepository,
+    ChatFilter, ChatRepository, LogBounds, Order, Over, ReplyRepository, SessionRepository, UnitOfWork, UserFilter,
+    UserRepository, WorkspaceRepository,
 };
+use private_chat_core::time::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::house::House;
@@ -208,17 +211,32 @@ pass_on! {
     UserRepository {
         fn user(id: UserId) -> Option<User>;
         fn user_by_email(email: &Email) -> Option<User>;
+        fn users(filter: UserFilter, page: PageRequest<UserId>) -> Page<User, UserId>;
+        fn another_admin(besides: UserId) -> bool;
+        fn keyed_request(user: UserId, key: KeyHash) -> Option<KeyedRequest>;
         fn installation() -> Option<Installation>;
     }
     SessionRepository {
         fn session(id: SessionId) -> Option<(Session, User)>;
         fn sessions(ids: &[SessionId]) -> Vec<(Session, User)>;
+        fn sessions_of(user: UserId, epoch: u64, now: Timestamp, page: PageRequest<SessionId>) -> Page<Session, SessionId>;
     }
     WorkspaceRepository {
         fn joined(workspace: WorkspaceId, user: UserId) -> Option<Joined>;
         fn membership(workspace: WorkspaceId, user: UserId) -> Option<Membership>;
         fn memberships(of: &[(WorkspaceId, UserId)]) -> Vec<Membership>;
         fn workspaces_of(user: UserId, page: PageRequest<WorkspaceId>) -> Page<Joined, WorkspaceId>;
+        fn participant(workspace: WorkspaceId, user: UserId) -> Option<Participant>;
+        fn participants(workspace: WorkspaceId, page: PageRequest<UserId>) -> Page<Participant, UserId>;
+        fn another_owner(workspace: WorkspaceId, besides: UserId) -> bool;
+        fn invitation(id: InvitationId) -> Option<Invited>;
+        fn invitation_to(workspace: WorkspaceId, email: &Email) -> Option<Invited>;
+        fn invitations_into(
+            workspace: WorkspaceId,
+            now: Timestamp,
+            page: PageRequest<InvitationId>
+        ) -> Page<Invited, InvitationId>;
+        fn invitations_of(email: &Email, now: Timestamp, page: PageRequest<InvitationId>) -> Page<Invited, InvitationId>;
     }
     ChatRepository {
         fn chat(workspace: WorkspaceId, id: ChatId) -> Option<Chat>;
@@ -264,6 +282,10 @@ impl UnitOfWork for TroubledStore {
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Checkpointed> {
         self.call("checkpoint", self.inner.checkpoint(checkpoint)).await
+    }
+
+    async fn purge(&self, over: Over) -> Result<u64> {
+        self.call("purge", self.inner.purge(over)).await
     }
 
     async fn prepare(&self) -> Result<()> {

@@ -201,8 +201,11 @@ fn problem(status: u16, of_status: &[&'static Code]) -> Value {
 }
 
 fn example(code: &Code) -> Value {
-    let errors =
-        if code.status == 422 { json!([{"field": "email", "message": "must be an email address"}]) } else { json!([]) };
+    let errors = if code == &codes::INVALID {
+        json!([{"field": "email", "message": "must be an email address"}])
+    } else {
+        json!([])
+    };
     json!({
         "type": code.uri(), "title": code.title, "status": code.status.as_u16(), "detail": code.detail, "code": code.code,
         "request_id": "0190d5a0-7b7c-7000-8000-000000000001", "errors": errors,

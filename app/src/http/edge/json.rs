@@ -55,21 +55,26 @@ impl<'a, T: DeserializeOwned + Type + 'static> ApiExtractor<'a> for Json<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let typed = media_type(request)?;
-        let bytes = body::read(request, body).await?;
-        if bytes.is_empty() && !T::IS_REQUIRED {
-            return Ok(Self(read(Value::Null)?));
-        }
-        if !typed {
-            return Err(Fault::new(&codes::UNSUPPORTED_MEDIA_TYPE).into());
-        }
-        let value = parse(&bytes)?;
-        let faults = super::schema::Schema::of::<T>().check(&value);
-        if !faults.is_empty() {
-            return Err(Fault::invalid(faults).into());
-        }
-        Ok(Self(read(value)?))
+        Ok(Self(read(receive::<T>(request, body).await?)?))
     }
+}
+
+/// Takes the body of a request, which the schema of `T` has nothing against; null where there is none and `T` may be left out.
+///
+/// # Errors
+/// 408, 413, 415, 400 or 422.
+pub async fn receive<T: Type + 'static>(request: &Request, body: &mut RequestBody) -> Result<Value, Fault> {
+    let typed = media_type(request)?;
+    let bytes = body::read(request, body).await?;
+    if bytes.is_empty() && !T::IS_REQUIRED {
+        return Ok(Value::Null);
+    }
+    if !typed {
+        return Err(Fault::new(&codes::UNSUPPORTED_MEDIA_TYPE));
+    }
+    let value = parse(&bytes)?;
+    let faults = super::schema::Schema::of::<T>().check(&value);
+    if faults.is_empty() { Ok(value) } else { Err(Fault::invalid(faults)) }
 }
 
 /// Whether the request names JSON in UTF-8 as the type of its body.
@@ -146,8 +151,11 @@ fn without_lone_surrogates(bytes: &[u8]) -> Option<Vec<u8>> {
     mended
 }
 
-/// The type's own word after the schema's: at most one fault is left, such as a rule between two fields.
-fn read<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
+/// Reads a body that was received. This is the type's own word after the schema's: at most one fault is left, such as a rule between two fields.
+///
+/// # Errors
+/// 422.
+pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { String::new() } else { path };

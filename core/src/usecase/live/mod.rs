@@ -22,7 +22,7 @@ use futures_util::future::select;
 use futures_util::pin_mut;
 pub use watch::{Frame, ReplyWatch, Watch};
 
-use super::auth::{Actor, stands};
+use super::auth::{Actor, still_stands};
 use super::workspaces::Member;
 use crate::change::{EventKind, EventNumber};
 use crate::error::{Error, Failure};
@@ -509,9 +509,9 @@ impl Live {
             .collect();
         let now = self.ports.clock.now();
         for (id, standing) in watchers {
-            let known = sessions.get(&standing.session).is_some_and(|(session, user)| {
-                stands(session, user, standing.user, now) && user.role == standing.role && !user.must_change_password
-            });
+            let known = sessions
+                .get(&standing.session)
+                .is_some_and(|(session, user)| still_stands(session, user, (standing.user, standing.role), now));
             if !known || !members.contains(&(standing.workspace, standing.user)) {
                 standing.revoked.store(true, Ordering::Release);
                 self.take_seats(standing.workspace, id);

@@ -212,17 +212,20 @@ pub(super) async fn keeps_what_append_moves_when_a_chat_is_updated(store: Db) {
 
 pub(super) async fn adds_up_to_a_ceiling_however_many_write(store: Db) {
     let Scene { user, workspace, .. } = Scene::set(&store).await;
-    let made = Counter::WorkspacesMade(user.id);
+    let [one, other, account] = [a_user(), a_user(), a_user()];
+    let insert = [&one, &other, &account].into_iter().fold(Changes::new(), |all, user| all.insert(user.clone()));
+    attempt(&store, insert.add(Counter::Memberships(account.id), 3, None)).await.unwrap();
+    let ones = Counter::Memberships(one.id);
     let outcomes = race(40, |_| {
         let store = store.clone();
-        async move { attempt(&store, Changes::new().add(made, 1, Some(10))).await }
+        async move { attempt(&store, Changes::new().add(ones, 1, Some(10))).await }
     })
     .await;
     let (added, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     assert_eq!(added.len(), 10);
     assert!(refused.iter().all(|outcome| *outcome == Err((Conflict::Ceiling, 0))), "{refused:?}");
 
-    let add = async |delta, ceiling| attempt(&store, Changes::new().add(made, delta, ceiling)).await.is_ok();
+    let add = async |delta, ceiling| attempt(&store, Changes::new().add(ones, delta, ceiling)).await.is_ok();
     assert!(!add(1, Some(10)).await);
     assert!(add(-3, Some(10)).await, "7");
     assert!(!add(4, Some(10)).await);
@@ -232,12 +235,21 @@ pub(super) async fn adds_up_to_a_ceiling_however_many_write(store: Db) {
     assert!(add(-1, Some(20)).await, "14");
     assert!(!add(7, Some(20)).await);
     assert!(add(6, Some(20)).await, "20");
-    let other = Scene::set(&store).await.user;
-    let others = Counter::WorkspacesMade(other.id);
+    let others = Counter::Memberships(other.id);
     assert!(
         attempt(&store, Changes::new().add(others, 1, Some(1))).await.is_ok(),
         "everybody has a counter of their own"
     );
+
+    // What is taken away counts as well: who knows of fewer than there are is refused, and who knows of all is not.
+    let account = |known: i64| {
+        let changes = Changes::new().add(Counter::Memberships(account.id), -known, Some(0));
+        changes.delete(account.clone())
+    };
+    for known in 0..3 {
+        assert_eq!(attempt(&store, account(known)).await, Err((Conflict::Ceiling, 0)));
+    }
+    attempt(&store, account(3)).await.unwrap();
 
     // Members that join at once, with the counter in the same unit.
     let newcomers: Vec<User> = (0..20).map(|_| a_user()).collect();

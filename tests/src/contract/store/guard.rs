@@ -3,13 +3,15 @@
 use private_chat_core::change::{Change, Changes, Counter, Instance, Record, Version};
 use private_chat_core::error::Conflict;
 use private_chat_core::model::chat::{Chat, Message, MessageStatus};
+use private_chat_core::model::idempotency::KeyedRequest;
+use private_chat_core::model::invitation::Invitation;
 use private_chat_core::model::user::User;
-use private_chat_core::model::workspace::{Role, Workspace};
+use private_chat_core::model::workspace::{Membership, Role, Workspace};
 
-use super::{Db, attempt, events, messages, one_of_each, one_of_each_missing, race, row, with_version};
+use super::{Db, attempt, events, messages, one_of_each, one_of_each_missing, page, race, row, with_version};
 use crate::fixture::{
-    Scene, a_chat, a_membership, a_message, a_reply, a_running_reply, a_session, a_user, a_workspace, an_instance,
-    created, joining, new_id,
+    Scene, a_chat, a_keyed_request, a_membership, a_message, a_reply, a_running_reply, a_session, a_user, a_workspace,
+    an_instance, an_invitation, created, joining, new_id, now,
 };
 
 pub(super) async fn refuses_a_stale_version(store: Db) {
@@ -114,6 +116,75 @@ pub(super) async fn lets_exactly_one_of_many_racing_writers_win_a_version(store:
         assert_eq!(store.message(reply.chat, reply.id).await.unwrap().unwrap().status, *won[0]);
         assert_eq!(events(&store, workspace.id).await.len(), before + 1);
     }
+
+    // An invitation is accepted, taken back or renewed once, whoever is first.
+    for round in 0..10 {
+        let guest = a_user();
+        let invitation = Invitation { email: guest.email.clone(), ..an_invitation(&workspace, &user) };
+        attempt(&store, Changes::new().insert(guest.clone()).insert(invitation.clone())).await.unwrap();
+        let outcomes = race(12, |n| {
+            let (store, spent) = (store.clone(), Changes::new().delete(invitation.clone()));
+            let changes = match n % 3 {
+                0 => spent,
+                1 => spent
+                    .insert(a_membership(&workspace, &guest, invitation.role))
+                    .add(Counter::Members(workspace.id), 1, None)
+                    .add(Counter::Memberships(guest.id), 1, None),
+                _ => spent.insert(Invitation { id: new_id(), ..invitation.clone() }),
+            };
+            async move { (n % 3, attempt(&store, changes).await) }
+        })
+        .await;
+        let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|(_, outcome)| outcome.is_ok());
+        assert_eq!(won.len(), 1, "round {round}: {won:?}");
+        for (way, outcome) in lost {
+            match (way, outcome) {
+                (_, Err((Conflict::Stale, 0))) => {}
+                // What the winner made stands in the way as well.
+                (1 | 2, Err((Conflict::Duplicate, 1))) => {}
+                odd => panic!("round {round}: {odd:?}"),
+            }
+        }
+        assert_eq!(store.invitation(invitation.id).await.unwrap(), None);
+        let joined = store.membership(workspace.id, guest.id).await.unwrap().is_some();
+        let renewed = store.invitation_to(workspace.id, &guest.email).await.unwrap().is_some();
+        assert_eq!((joined, renewed), (won[0].0 == 1, won[0].0 == 2), "round {round}");
+    }
+
+    // Two owners who remove each other at once both go through the version of their workspace: one of them stays.
+    for round in 0..20 {
+        let Scene { user: ann, workspace, membership: anns, .. } = Scene::set(&store).await;
+        let bob = a_user();
+        attempt(&store, Changes::new().insert(bob.clone())).await.unwrap();
+        attempt(&store, joining(&workspace, &bob, Role::Owner)).await.unwrap();
+        let bobs = store.membership(workspace.id, bob.id).await.unwrap().unwrap();
+        let removed = race(2, |n| {
+            let (store, workspace) = (store.clone(), workspace.clone());
+            let removed = if n == 0 { bobs.clone() } else { anns.clone() };
+            async move {
+                if !store.another_owner(workspace.id, removed.user).await.unwrap() {
+                    return None;
+                }
+                let changes = Changes::new()
+                    .update(workspace.clone())
+                    .delete(removed.clone())
+                    .add(Counter::Members(workspace.id), -1, None)
+                    .add(Counter::Memberships(removed.user), -1, None);
+                match attempt(&store, changes).await {
+                    Ok(_) => Some(removed.user),
+                    Err((Conflict::Stale, _)) => None,
+                    odd => panic!("round {round}: {odd:?}"),
+                }
+            }
+        })
+        .await;
+        let removed: Vec<_> = removed.into_iter().flatten().collect();
+        let [removed] = removed[..] else { panic!("round {round}: {removed:?} are removed") };
+        let stays = if removed == ann.id { bob.id } else { ann.id };
+        assert!(store.another_owner(workspace.id, removed).await.unwrap());
+        assert_eq!(store.joined(workspace.id, removed).await.unwrap(), None);
+        assert_eq!(store.joined(workspace.id, stays).await.unwrap().unwrap().member_count, 1);
+    }
 }
 
 pub(super) async fn refuses_a_duplicate_key_and_a_duplicate_email(store: Db) {
@@ -154,12 +225,87 @@ pub(super) async fn refuses_a_duplicate_key_and_a_duplicate_email(store: Db) {
     assert_eq!(won.len(), 1);
     assert!(lost.iter().all(|outcome| *outcome == Err((Conflict::Duplicate, 0))), "{lost:?}");
     assert_eq!(store.user_by_email(&wanted).await.unwrap(), won.into_iter().next().unwrap().ok());
+
+    // There is one invitation for each workspace and address.
+    let (here, there) = (Scene::set(&store).await, Scene::set(&store).await);
+    let (first, second) = (an_invitation(&here.workspace, &here.user), an_invitation(&here.workspace, &here.user));
+    attempt(&store, Changes::new().insert(first.clone()).insert(second.clone())).await.unwrap();
+    let again = Invitation { email: first.email.clone(), ..an_invitation(&here.workspace, &here.user) };
+    assert_eq!(attempt(&store, Changes::new().insert(again.clone())).await, Err((Conflict::Duplicate, 0)));
+    let moved = Invitation { email: first.email.clone(), ..second.clone() };
+    assert_eq!(attempt(&store, Changes::new().update(moved)).await, Err((Conflict::Duplicate, 0)));
+    let same_id = Invitation { id: first.id, ..an_invitation(&there.workspace, &there.user) };
+    assert_eq!(attempt(&store, Changes::new().insert(same_id)).await, Err((Conflict::Duplicate, 0)));
+    let elsewhere = Invitation { email: first.email.clone(), ..an_invitation(&there.workspace, &there.user) };
+    attempt(&store, Changes::new().insert(elsewhere.clone())).await.unwrap();
+    for invitation in [&first, &second, &elsewhere] {
+        let found = store.invitation_to(invitation.workspace, &invitation.email).await.unwrap();
+        assert_eq!(found.map(|invited| invited.invitation).as_ref(), Some(invitation));
+    }
+    let wanted = a_user().email;
+    let outcomes = race(20, |_| {
+        let invitation = Invitation { email: wanted.clone(), ..an_invitation(&here.workspace, &here.user) };
+        let store = store.clone();
+        async move { attempt(&store, Changes::new().insert(invitation.clone())).await.map(|_| invitation.id) }
+    })
+    .await;
+    let won: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).collect();
+    assert_eq!(won.len(), 1, "{outcomes:?}");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(_) | Err((Conflict::Duplicate, 0)))), "{outcomes:?}");
+    let found = store.invitation_to(here.workspace.id, &wanted).await.unwrap().unwrap();
+    assert_eq!(found.invitation.id, *won[0]);
+
+    // Of many that carry a key at once, one is done; the others leave nothing behind.
+    for _ in 0..5 {
+        let key = a_keyed_request(&here.user).key;
+        let outcomes = race(12, |_| {
+            let (store, chat) = (store.clone(), a_chat(&here.workspace, &here.user));
+            let request = KeyedRequest { key, ..a_keyed_request(&here.user) };
+            async move {
+                let changes = Changes::new().insert(chat.clone()).insert(request.clone());
+                (attempt(&store, changes).await, chat, request)
+            }
+        })
+        .await;
+        let stored = store.keyed_request(here.user.id, key).await.unwrap();
+        let mut done = 0;
+        for (outcome, chat, request) in outcomes {
+            let is_there = store.chat(here.workspace.id, chat.id).await.unwrap().is_some();
+            match outcome {
+                Ok(_) => {
+                    done += 1;
+                    assert_eq!((is_there, &stored), (true, &Some(request)));
+                }
+                refused => assert_eq!((is_there, refused), (false, Err((Conflict::Duplicate, 1)))),
+            }
+        }
+        assert_eq!(done, 1);
+    }
+
+    // What a unit deletes is free in it, whichever id is the lower one.
+    let newer = Invitation { email: first.email.clone(), ..an_invitation(&here.workspace, &here.user) };
+    assert!(newer.id > first.id);
+    for (old, new) in [(&first, &newer), (&newer, &first)] {
+        attempt(&store, Changes::new().delete(old.clone()).insert(new.clone())).await.unwrap();
+        let found = store.invitation_to(here.workspace.id, &first.email).await.unwrap();
+        assert_eq!(found.map(|invited| invited.invitation).as_ref(), Some(new));
+        assert_eq!(store.invitation(old.id).await.unwrap(), None);
+    }
+    let old = a_keyed_request(&here.user);
+    let new = KeyedRequest { key: old.key, ..a_keyed_request(&here.user) };
+    attempt(&store, Changes::new().insert(old.clone())).await.unwrap();
+    attempt(&store, Changes::new().delete(old.clone()).insert(new.clone())).await.unwrap();
+    assert_eq!(store.keyed_request(here.user.id, old.key).await.unwrap(), Some(new));
+    let rejoined = Membership { joined_at: now(), role: Role::Guest, ..here.membership.clone() };
+    attempt(&store, Changes::new().delete(here.membership.clone()).insert(rejoined.clone())).await.unwrap();
+    assert_eq!(store.membership(here.workspace.id, here.user.id).await.unwrap(), Some(rejoined));
 }
 
 pub(super) async fn refuses_a_row_whose_parent_is_gone(store: Db) {
     let scene = Scene::set(&store).await;
     let Scene { user, workspace, chat, .. } = &scene;
     let instance = an_instance();
+    let stranger = Scene::set(&store).await.user;
     let gone_user = a_user();
     let gone_workspace = a_workspace();
     let gone_chat = a_chat(workspace, user);
@@ -176,6 +322,11 @@ pub(super) async fn refuses_a_row_whose_parent_is_gone(store: Db) {
         Change::Insert(a_membership(workspace, &gone_user, Role::Guest).into()),
         Change::Insert(a_membership(&gone_workspace, user, Role::Guest).into()),
         Change::Insert(a_membership(&a_workspace(), user, Role::Guest).into()),
+        Change::Insert(an_invitation(workspace, &gone_user).into()),
+        Change::Insert(an_invitation(workspace, &stranger).into()),
+        Change::Insert(an_invitation(&gone_workspace, user).into()),
+        Change::Insert(a_keyed_request(&gone_user).into()),
+        Change::Insert(a_keyed_request(&a_user()).into()),
         Change::Insert(a_chat(&gone_workspace, user).into()),
         Change::Append(a_message(&gone_chat, user)),
         Change::Append(a_message(&a_chat(workspace, user), user)),
@@ -191,11 +342,12 @@ pub(super) async fn refuses_a_row_whose_parent_is_gone(store: Db) {
 
     // A row and its parent in one unit are fine.
     let newcomer = a_user();
-    let unit = Changes::new().insert(newcomer.clone()).insert(a_session(&newcomer)).insert(a_membership(
-        workspace,
-        &newcomer,
-        Role::Guest,
-    ));
+    let unit = Changes::new()
+        .insert(newcomer.clone())
+        .insert(a_session(&newcomer))
+        .insert(a_keyed_request(&newcomer))
+        .insert(a_membership(workspace, &newcomer, Role::Owner))
+        .insert(an_invitation(workspace, &newcomer));
     attempt(&store, unit).await.unwrap();
 
     // Whether the chat or the message comes first: no message without its chat.
@@ -216,6 +368,70 @@ pub(super) async fn refuses_a_row_whose_parent_is_gone(store: Db) {
         assert_eq!(odd, None);
         assert_eq!(store.chat(workspace.id, chat.id).await.unwrap(), None);
         assert_eq!(messages(&store, chat.id).await, []);
+    }
+
+    // Whether the account goes or joins first: never a membership without an account, and never both. Who deletes it knows of its memberships,
+    // and takes as many from their count.
+    let scenes = [Scene::set(&store).await, Scene::set(&store).await, Scene::set(&store).await];
+    for round in 0..20 {
+        let leaver = a_user();
+        attempt(&store, Changes::new().insert(leaver.clone())).await.unwrap();
+        let known = round % 2;
+        if known == 1 {
+            attempt(&store, joining(workspace, &leaver, Role::Guest)).await.unwrap();
+        }
+        let outcomes = race(4, |n| {
+            let store = store.clone();
+            let changes = match n.checked_sub(1) {
+                Some(scene) => joining(&scenes[scene].workspace, &leaver, Role::Guest),
+                None => Changes::new()
+                    .add(Counter::Members(workspace.id), -known, None)
+                    .add(Counter::Memberships(leaver.id), -known, Some(0))
+                    .delete(leaver.clone()),
+            };
+            async move { (n, attempt(&store, changes).await) }
+        })
+        .await;
+        let deleted = outcomes.iter().any(|(n, outcome)| *n == 0 && outcome.is_ok());
+        for (n, outcome) in &outcomes {
+            let as_it_must = match (n, deleted) {
+                (0, true) | (1.., false) => outcome.is_ok(),
+                (0, false) => *outcome == Err((Conflict::Ceiling, 1)),
+                (1.., true) => *outcome == Err((Conflict::MissingParent, 0)),
+            };
+            assert!(as_it_must, "round {round}: {outcomes:?}");
+        }
+        assert_eq!(store.user(leaver.id).await.unwrap().is_none(), deleted);
+        for scene in &scenes {
+            let membership = store.membership(scene.workspace.id, leaver.id).await.unwrap();
+            assert_eq!(membership.is_none(), deleted, "round {round}");
+            let members = store.participants(scene.workspace.id, page(None, 100)).await.unwrap().items.len();
+            let joined = store.joined(scene.workspace.id, scene.user.id).await.unwrap().unwrap();
+            assert_eq!(joined.member_count, members as u64);
+        }
+        let membership = store.membership(workspace.id, leaver.id).await.unwrap();
+        assert_eq!(membership.is_some(), known == 1 && !deleted);
+    }
+
+    // Nobody who has left invites.
+    for round in 0..10 {
+        let inviter = a_user();
+        attempt(&store, Changes::new().insert(inviter.clone())).await.unwrap();
+        attempt(&store, joining(workspace, &inviter, Role::Owner)).await.unwrap();
+        let membership = store.membership(workspace.id, inviter.id).await.unwrap().unwrap();
+        let outcomes = race(6, |n| {
+            let (store, invitation) = (store.clone(), an_invitation(workspace, &inviter));
+            let changes = match n {
+                0 => Changes::new().delete(membership.clone()),
+                _ => Changes::new().insert(invitation.clone()),
+            };
+            async move { (attempt(&store, changes).await, invitation) }
+        })
+        .await;
+        for (outcome, invitation) in outcomes {
+            assert!(matches!(outcome, Ok(_) | Err((Conflict::MissingParent, 0))), "round {round}: {outcome:?}");
+            assert_eq!(store.invitation(invitation.id).await.unwrap(), None, "round {round}");
+        }
     }
 }
 
@@ -315,7 +531,33 @@ pub(super) async fn deletes_what_belongs_to_a_deleted_row(store: Db) {
     assert_eq!(store.running(second_reply).await.unwrap(), None);
     assert_eq!(messages(&store, chat.id).await.len(), 2);
 
-    // With an account its sessions and memberships; what it wrote stays, without a name.
+    // With a membership the invitations that were made of it, and no others.
+    let inviter = a_user();
+    attempt(&store, Changes::new().insert(inviter.clone())).await.unwrap();
+    attempt(&store, joining(workspace, &inviter, Role::Owner)).await.unwrap();
+    attempt(&store, joining(&bystander.workspace, &inviter, Role::Owner)).await.unwrap();
+    let [void, others, elsewhere] = [
+        an_invitation(workspace, &inviter),
+        an_invitation(workspace, user),
+        an_invitation(&bystander.workspace, &inviter),
+    ];
+    let changes = Changes::new().insert(void.clone()).insert(others.clone()).insert(elsewhere.clone());
+    attempt(&store, changes).await.unwrap();
+    let leaves = store.membership(workspace.id, inviter.id).await.unwrap().unwrap();
+    let changes = Changes::new().delete(leaves).add(Counter::Members(workspace.id), -1, None).add(
+        Counter::Memberships(inviter.id),
+        -1,
+        None,
+    );
+    attempt(&store, changes).await.unwrap();
+    assert_eq!(store.invitation(void.id).await.unwrap(), None);
+    assert_eq!(store.invitation_to(workspace.id, &void.email).await.unwrap(), None);
+    assert!(store.invitation(others.id).await.unwrap().is_some());
+    assert!(store.invitation(elsewhere.id).await.unwrap().is_some());
+
+    // With an account its sessions, memberships and keyed requests; what it wrote stays, without a name.
+    let (request, bystanders_request) = (a_keyed_request(user), a_keyed_request(&bystander.user));
+    attempt(&store, Changes::new().insert(request.clone()).insert(bystanders_request.clone())).await.unwrap();
     let colleague = a_user();
     attempt(&store, Changes::new().insert(colleague.clone())).await.unwrap();
     attempt(&store, joining(workspace, &colleague, Role::Owner)).await.unwrap();
@@ -325,16 +567,21 @@ pub(super) async fn deletes_what_belongs_to_a_deleted_row(store: Db) {
     assert_eq!(store.session(session.id).await.unwrap(), None);
     assert_eq!(store.sessions(&[session.id]).await.unwrap(), []);
     assert_eq!(store.membership(workspace.id, user.id).await.unwrap(), None);
+    assert_eq!(store.keyed_request(user.id, request.key).await.unwrap(), None);
+    assert_eq!(store.invitation(others.id).await.unwrap(), None);
     let stays = store.message(chat.id, asked).await.unwrap().unwrap();
     assert_eq!(stays.author, None);
     assert_eq!(store.chat(workspace.id, chat.id).await.unwrap().unwrap().created_by, None);
 
     // With a workspace everything in it, however many rows that are.
+    let invitation = an_invitation(workspace, &colleague);
+    attempt(&store, Changes::new().insert(invitation.clone())).await.unwrap();
     assert_eq!(store.joined(workspace.id, colleague.id).await.unwrap().unwrap().member_count, 1);
     attempt(&store, Changes::new().delete(workspace.clone())).await.unwrap();
     assert_eq!(store.joined(workspace.id, colleague.id).await.unwrap(), None);
     assert_eq!(store.membership(workspace.id, colleague.id).await.unwrap(), None);
     assert_eq!(store.memberships(&[(membership.workspace, colleague.id)]).await.unwrap(), []);
+    assert_eq!(store.invitation(invitation.id).await.unwrap(), None);
     assert_eq!(store.chat(workspace.id, chat.id).await.unwrap(), None);
     assert_eq!(store.message(chat.id, asked).await.unwrap(), None);
     assert_eq!(store.running(reply).await.unwrap(), None);
@@ -346,7 +593,10 @@ pub(super) async fn deletes_what_belongs_to_a_deleted_row(store: Db) {
     let Scene { user, workspace, chat, .. } = &bystander;
     assert_eq!(messages(&store, chat.id).await.len(), 1);
     assert_eq!(events(&store, workspace.id).await.len(), 1);
-    assert_eq!(store.joined(workspace.id, user.id).await.unwrap().unwrap().member_count, 1);
+    assert_eq!(store.joined(workspace.id, user.id).await.unwrap().unwrap().member_count, 2);
+    assert!(store.invitation(elsewhere.id).await.unwrap().is_some());
+    let request = store.keyed_request(user.id, bystanders_request.key).await.unwrap();
+    assert_eq!(request, Some(bystanders_request));
     assert!(store.user(colleague.id).await.unwrap().is_some());
     assert_eq!(store.user(new_id()).await.unwrap(), None);
 }

@@ -3,7 +3,9 @@
 mod append;
 mod checkpoint;
 mod guard;
+mod people;
 mod read;
+mod removal;
 mod unit;
 
 use std::sync::Arc;
@@ -19,24 +21,37 @@ use tokio::task::JoinSet;
 
 use super::Case;
 use crate::cases;
-use crate::fixture::{Scene, a_reply, a_running_reply, a_session, an_installation, an_instance};
+use crate::fixture::{
+    Scene, a_keyed_request, a_reply, a_running_reply, a_session, an_installation, an_instance, an_invitation,
+};
 
 use append::*;
 use checkpoint::*;
 use guard::*;
+use people::*;
 use read::*;
+use removal::*;
 use unit::*;
 
 /// The cases, in the order of the promises.
 pub const CASES: &[Case<dyn Store>] = cases![
     finds_a_user_by_id_and_by_email,
     compares_emails_byte_by_byte,
+    lists_users_newest_first_without_repeats,
+    finds_users_by_a_part_of_their_email_or_folded_name_taken_literally,
+    tells_whether_there_is_another_active_administrator,
+    finds_a_keyed_request_of_its_own_user_only,
     finds_the_installation_once_it_is_set_up,
     finds_a_session_together_with_its_user,
     tells_which_of_many_sessions_stand,
+    lists_the_sessions_of_a_user_that_stand_newest_first,
     finds_a_workspace_for_its_members_only,
     lists_the_workspaces_of_a_user_newest_first_without_repeats,
     tells_which_of_many_memberships_stand,
+    lists_the_members_of_a_workspace_by_their_ids_without_repeats,
+    tells_whether_a_workspace_has_another_owner,
+    finds_an_invitation_by_id_and_by_workspace_and_email,
+    lists_the_invitations_of_a_workspace_and_of_an_email_that_stand_newest_first,
     finds_a_chat_in_its_own_workspace_only,
     lists_chats_most_recently_active_first_without_repeats,
     hides_private_chats_from_everybody_but_their_creator,
@@ -58,6 +73,8 @@ pub const CASES: &[Case<dyn Store>] = cases![
     refuses_a_row_whose_parent_is_gone,
     expects_without_writing,
     deletes_what_belongs_to_a_deleted_row,
+    leaves_nothing_of_a_deleted_workspace_within_reach,
+    purges_what_is_over_and_what_nobody_can_reach_and_nothing_else,
     appends_messages_in_one_sequence_however_many_write,
     gives_an_appended_message_the_last_one_as_its_parent,
     refuses_a_parent_of_another_chat,
@@ -65,6 +82,7 @@ pub const CASES: &[Case<dyn Store>] = cases![
     keeps_what_append_moves_when_a_chat_is_updated,
     adds_up_to_a_ceiling_however_many_write,
     numbers_events_in_the_order_of_their_commits,
+    numbers_the_events_of_several_workspaces_in_one_unit,
     is_not_undone_by_a_caller_that_goes_away,
     retries_deadlocks_and_lock_timeouts_by_itself,
     checkpoints_only_replies_that_still_run,
@@ -140,6 +158,8 @@ async fn row(store: &Db, scene: &Scene, key: Ref) -> Option<Record> {
         Ref::Session(id) => store.session(id).await.unwrap().map(|(session, _)| session.into()),
         Ref::Workspace(id) => store.joined(id, scene.user.id).await.unwrap().map(|joined| joined.workspace.into()),
         Ref::Membership(workspace, user) => store.membership(workspace, user).await.unwrap().map(Record::from),
+        Ref::Invitation(id) => store.invitation(id).await.unwrap().map(|invited| invited.invitation.into()),
+        Ref::KeyedRequest(user, key) => store.keyed_request(user, key).await.unwrap().map(Record::from),
         Ref::Chat(id) => store.chat(scene.workspace.id, id).await.unwrap().map(Record::from),
         Ref::Message(chat, id) => store.message(chat, id).await.unwrap().map(Record::from),
         Ref::RunningReply(id) => store.running(id).await.unwrap().map(Record::from),
@@ -159,6 +179,8 @@ fn with_version(record: &Record, version: Version) -> Record {
         Record::Session(it) => &mut it.version,
         Record::Workspace(it) => &mut it.version,
         Record::Membership(it) => &mut it.version,
+        Record::Invitation(it) => &mut it.version,
+        Record::KeyedRequest(it) => &mut it.version,
         Record::Chat(it) => &mut it.version,
         Record::Message(it) => &mut it.version,
         Record::RunningReply(it) => &mut it.version,
@@ -172,12 +194,16 @@ async fn one_of_each(store: &Db) -> (Scene, Vec<Record>) {
     let scene = Scene::set(store).await;
     let session = a_session(&scene.user);
     let installation = an_installation();
+    let invitation = an_invitation(&scene.workspace, &scene.user);
+    let request = a_keyed_request(&scene.user);
     let instance = an_instance();
     let reply = a_reply(&scene.chat);
     let running = a_running_reply(&reply, &scene.user, &instance);
     let changes = Changes::new()
         .insert(installation)
         .insert(session.clone())
+        .insert(invitation.clone())
+        .insert(request.clone())
         .insert(instance)
         .append(reply.clone())
         .insert(running.clone());
@@ -188,6 +214,8 @@ async fn one_of_each(store: &Db) -> (Scene, Vec<Record>) {
         Ref::Session(session.id),
         Ref::Workspace(scene.workspace.id),
         Ref::Membership(scene.workspace.id, scene.user.id),
+        Ref::Invitation(invitation.id),
+        Ref::KeyedRequest(scene.user.id, request.key),
         Ref::Chat(scene.chat.id),
         Ref::Message(scene.chat.id, reply.id),
         Ref::RunningReply(reply.id),
@@ -209,6 +237,8 @@ fn one_of_each_missing(scene: &Scene) -> Vec<Record> {
     vec![
         a_session(&user).into(),
         crate::fixture::a_membership(&scene.workspace, &user, private_chat_core::model::workspace::Role::Guest).into(),
+        an_invitation(&scene.workspace, &scene.user).into(),
+        a_keyed_request(&scene.user).into(),
         crate::fixture::a_chat(&workspace, &user).into(),
         a_running_reply(&message, &user, &instance).into(),
         message.into(),

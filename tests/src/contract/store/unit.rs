@@ -11,19 +11,24 @@ use private_chat_core::change::{Change, Changes, Counter, Event, EventKind, Logg
 use private_chat_core::error::Conflict;
 use private_chat_core::id::MessageId;
 use private_chat_core::model::chat::Message;
+use private_chat_core::model::idempotency::{KeyHash, KeyedRequest};
 use private_chat_core::model::user::User;
 use private_chat_core::model::workspace::{Role, Workspace};
 use private_chat_core::page::Limit;
 use tokio::time::{sleep, timeout};
 
-use super::{Db, attempt, events, messages, race};
-use crate::fixture::{Scene, a_chat, a_membership, a_message, a_reply, a_session, a_user, created, new_id, now};
+use super::{Db, attempt, events, messages, page, race};
+use crate::fixture::{
+    Scene, a_chat, a_keyed_request, a_membership, a_message, a_reply, a_session, a_user, a_workspace, an_invitation,
+    created, new_id, now,
+};
 
 /// Changes of all kinds that stand well together, made anew each time; and changes that can't be made, with the reason.
 struct Unit {
     scene: Scene,
     other: Scene,
     leaver: User,
+    key: KeyHash,
 }
 
 impl Unit {
@@ -36,7 +41,8 @@ impl Unit {
             .insert(a_session(&leaver))
             .add(Counter::Members(scene.workspace.id), 1, None);
         attempt(store, changes).await.unwrap();
-        Self { scene, other, leaver }
+        let key = a_keyed_request(&leaver).key;
+        Self { scene, other, leaver, key }
     }
 
     fn sound(&self) -> Vec<Change> {
@@ -49,7 +55,9 @@ impl Unit {
             Change::Update(renamed.into()),
             Change::Insert(a_membership(workspace, &newcomer, Role::Member).into()),
             Change::Add { counter: Counter::Members(workspace.id), delta: 1, ceiling: None },
-            Change::Add { counter: Counter::WorkspacesMade(user.id), delta: 1, ceiling: Some(1) },
+            Change::Add { counter: Counter::Memberships(user.id), delta: 1, ceiling: Some(2) },
+            Change::Insert(an_invitation(workspace, user).into()),
+            Change::Insert(KeyedRequest { key: self.key, ..a_keyed_request(user) }.into()),
             Change::Delete(Ref::User(self.leaver.id), Version::FIRST),
             Change::Expect(Record::from(membership.clone()).key(), Version::FIRST),
             Change::Append(a_reply(chat)),
@@ -71,14 +79,17 @@ impl Unit {
             (Change::Insert(a_session(&a_user()).into()), Conflict::MissingParent),
             (Change::Append(a_message(&a_chat(workspace, user), user)), Conflict::MissingParent),
             (Change::Append(unknown_parent), Conflict::MissingParent),
+            (Change::Insert(an_invitation(workspace, &self.scene.user).into()), Conflict::MissingParent),
+            (Change::Insert(a_keyed_request(&a_user()).into()), Conflict::MissingParent),
             (Change::Add { counter: members, delta: 1, ceiling: Some(1) }, Conflict::Ceiling),
         ]
     }
 
-    fn events(&self) -> [Event; 2] {
-        let workspace = self.scene.workspace.id;
+    fn events(&self) -> [Event; 3] {
+        let [workspace, other] = [self.scene.workspace.id, self.other.workspace.id];
         [
             Event { workspace, kind: EventKind::MessageCreated(self.scene.chat.id, new_id()), at: now() },
+            Event { workspace: other, kind: EventKind::MemberLeft(self.leaver.id), at: now() },
             Event { workspace, kind: EventKind::ChatUpdated(self.scene.chat.id), at: now() },
         ]
     }
@@ -93,13 +104,15 @@ impl Unit {
         let mut seen = String::new();
         for Scene { user, workspace, chat, .. } in [&self.scene, &self.other] {
             seen += &format!(
-                "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n",
+                "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n",
                 store.user(user.id).await.unwrap(),
                 store.joined(workspace.id, user.id).await.unwrap(),
                 store.chat(workspace.id, chat.id).await.unwrap(),
                 messages(store, chat.id).await,
                 events(store, workspace.id).await,
                 store.log_bounds(workspace.id).await.unwrap(),
+                store.invitations_into(workspace.id, now(), page(None, 100)).await.unwrap(),
+                store.keyed_request(user.id, self.key).await.unwrap(),
             );
         }
         seen += &format!("{:?}\n", store.user(self.leaver.id).await.unwrap());
@@ -131,7 +144,7 @@ pub(super) async fn writes_all_changes_or_none(store: Db) {
 
     // The same unit without its flaw is written whole, and no number was lost to those that were refused.
     let done = attempt(&store, unit.changes(unit.sound())).await.unwrap();
-    assert_eq!(done.first_event, Some(1));
+    assert_eq!(done.events, [1, 1, 2]);
     assert_eq!(done.appended.iter().map(|appended| appended.seq).collect::<Vec<_>>(), [1, 2]);
     let Scene { user, workspace, chat, .. } = &unit.scene;
     assert_eq!(messages(&store, chat.id).await.len(), 2);
@@ -139,7 +152,7 @@ pub(super) async fn writes_all_changes_or_none(store: Db) {
     let joined = store.joined(workspace.id, user.id).await.unwrap().unwrap();
     assert_eq!((joined.workspace.name.as_str(), joined.workspace.version), ("After", Version(2)));
     assert_eq!(store.user(unit.leaver.id).await.unwrap(), None);
-    let full = Changes::new().add(Counter::WorkspacesMade(user.id), 1, Some(1));
+    let full = Changes::new().add(Counter::Memberships(user.id), 1, Some(2));
     assert_eq!(attempt(&store, full).await, Err((Conflict::Ceiling, 0)));
 
     // Nothing at all is written as well as anything.
@@ -192,7 +205,7 @@ pub(super) async fn numbers_events_in_the_order_of_their_commits(store: Db) {
                 let message = a_message(&chat, &user);
                 let done =
                     attempt(&store, Changes::new().append(message.clone()).emit(created(&message))).await.unwrap();
-                mine.push((done.first_event.unwrap(), done.appended[0].seq));
+                mine.push((done.first_event(), done.appended[0].seq));
             }
             assert!(mine.is_sorted(), "what one writer did later has a higher number: {mine:?}");
             mine
@@ -217,6 +230,65 @@ pub(super) async fn numbers_events_in_the_order_of_their_commits(store: Db) {
         })
         .collect();
     assert_eq!(told, stored);
+}
+
+pub(super) async fn numbers_the_events_of_several_workspaces_in_one_unit(store: Db) {
+    let scenes = [Scene::set(&store).await, Scene::set(&store).await];
+    let [a, b] = [0, 1].map(|n: usize| scenes[n].workspace.id);
+    let left = |workspace| Event { workspace, kind: EventKind::MemberLeft(new_id()), at: now() };
+    let emitting = |emitted: &[Event]| emitted.iter().fold(Changes::new(), |changes, event| changes.emit(*event));
+    let log = async |workspace| -> Vec<(u64, Event)> {
+        events(&store, workspace).await.into_iter().map(|logged| (logged.number, logged.event)).collect()
+    };
+    let before = [left(a), left(a)];
+    assert_eq!(attempt(&store, emitting(&before)).await.unwrap().events, [1, 2]);
+    let mixed = [left(a), left(b), left(b), left(a), left(b)];
+    assert_eq!(attempt(&store, emitting(&mixed)).await.unwrap().events, [3, 1, 2, 4, 3]);
+    assert_eq!(log(a).await, [(1, before[0]), (2, before[1]), (3, mixed[0]), (4, mixed[3])]);
+    assert_eq!(log(b).await, [(1, mixed[1]), (2, mixed[2]), (3, mixed[4])]);
+
+    // A workspace that the unit makes begins at one.
+    let made = a_workspace();
+    let first = [left(b), left(made.id), left(made.id)];
+    let changes = emitting(&first).insert(made.clone()).insert(a_membership(&made, &scenes[0].user, Role::Owner));
+    assert_eq!(attempt(&store, changes).await.unwrap().events, [4, 1, 2]);
+    assert_eq!(log(made.id).await, [(1, first[1]), (2, first[2])]);
+
+    // One that there is not refuses the unit behind its changes, and no other loses a number.
+    for place in 0..3 {
+        let mut emitted = vec![left(a), left(b)];
+        emitted.insert(place, left(new_id()));
+        assert_eq!(attempt(&store, emitting(&emitted)).await, Err((Conflict::MissingParent, 0)));
+        let written = a_message(&scenes[0].chat, &scenes[0].user);
+        let refused = emitting(&emitted).append(written.clone()).insert(a_user());
+        assert_eq!(attempt(&store, refused).await, Err((Conflict::MissingParent, 2)));
+        assert_eq!(store.message(written.chat, written.id).await.unwrap(), None);
+    }
+    assert_eq!(attempt(&store, emitting(&[left(b), left(a)])).await.unwrap().events, [5, 5]);
+
+    // Many at once, each in the order of the other's opposite: none fails, and what one unit tells of a workspace stays together.
+    let told = race(16, |task| {
+        let (store, [x, y]) = (store.clone(), if task % 2 == 0 { [a, b] } else { [b, a] });
+        async move {
+            let mut told = Vec::new();
+            for _ in 0..10 {
+                let emitted = [left(x), left(y), left(x), left(y)];
+                let changes = emitted.iter().fold(Changes::new(), |changes, event| changes.emit(*event));
+                let numbers = attempt(&store, changes).await.unwrap().events;
+                assert_eq!((numbers[2], numbers[3]), (numbers[0] + 1, numbers[1] + 1), "{numbers:?}");
+                told.extend(numbers.into_iter().zip(emitted));
+            }
+            told
+        }
+    })
+    .await
+    .concat();
+    for workspace in [a, b] {
+        let mut expected: Vec<_> = told.iter().copied().filter(|(_, event)| event.workspace == workspace).collect();
+        expected.sort_unstable_by_key(|(number, _)| *number);
+        assert!(expected.iter().map(|(number, _)| *number).eq(6..6 + 320), "no gaps, and nothing twice");
+        assert_eq!(log(workspace).await[5..], expected);
+    }
 }
 
 /// Polls a future so many times and drops it then.
@@ -334,8 +406,8 @@ pub(super) async fn retries_deadlocks_and_lock_timeouts_by_itself(store: Db) {
                 let (first, second) = (a_message(&a.chat, &a.user), a_message(&b.chat, &b.user));
                 let appends = |changes: Changes| changes.append(first.clone()).append(second.clone());
                 let adds = |changes: Changes| {
-                    let changes = changes.add(Counter::WorkspacesMade(a.user.id), 1, None);
-                    changes.add(Counter::WorkspacesMade(b.user.id), 1, None)
+                    let changes = changes.add(Counter::Memberships(a.user.id), 1, None);
+                    changes.add(Counter::Memberships(b.user.id), 1, None)
                 };
                 let outcome = match round % 4 {
                     0 => attempt(&store, appends(Changes::new()).emit(created(&first))).await,
