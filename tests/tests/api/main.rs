@@ -11,6 +11,7 @@ mod events;
 mod openapi;
 mod problems;
 mod secrets;
+mod sessions;
 mod sqlite;
 mod status;
 mod tokens;

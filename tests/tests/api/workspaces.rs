@@ -67,7 +67,8 @@ async fn a_workspace_is_checked_field_by_field() {
     assert_eq!(team.owner.get(&path).await.ok(200)["name"], "Research");
 }
 
-async fn walk(caller: &Caller, list: &str, limit: usize) -> Vec<String> {
+/// The ids of a whole list, page by page.
+pub(crate) async fn walk(caller: &Caller, list: &str, limit: usize) -> Vec<String> {
     let mut seen = Vec::new();
     let mut cursor = String::new();
     loop {
