@@ -8,6 +8,8 @@
 mod auth;
 mod chats;
 mod events;
+mod invitations;
+mod members;
 mod openapi;
 mod problems;
 mod secrets;
