@@ -8,6 +8,7 @@
 mod auth;
 mod chats;
 mod events;
+mod idempotency;
 mod invitations;
 mod members;
 mod openapi;
