@@ -131,6 +131,11 @@ impl House {
         Process::start(ports, store, tasks, parrot, settings).await
     }
 
+    /// What the setup leaves besides the first administrator.
+    pub(crate) async fn set_up(&self) {
+        self.store.commit(Changes::new().insert(fixture::an_installation())).await.unwrap();
+    }
+
     /// A person with an account, who has not signed in.
     pub(crate) async fn account(&self, name: &str) -> User {
         let password = self.hasher.hash(Password::presented(PASSWORD.to_owned()).unwrap()).await.unwrap();
