@@ -253,7 +253,8 @@ impl Workspaces {
             let changes = changes.add(Counter::Members(id), -members, Some(0)).delete(joined.workspace);
             match self.ports.work.commit(changes).await {
                 Ok(_) => Ok(()),
-                Err(failure) if failure.is_conflict(Conflict::Ceiling) => Err(Stale::Again),
+                // Also where the whole workspace went meanwhile, and its counter with it: then that is found at the next look.
+                Err(failure) if failure.conflict().is_some() => Err(Stale::Again),
                 Err(failure) => Err(failure.into()),
             }
         })
