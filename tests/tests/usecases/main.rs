@@ -7,9 +7,11 @@
 mod accounts;
 mod crowd;
 mod deaths;
+mod deletion;
 mod ends;
 mod feeds;
 mod house;
+mod housekeeping;
 mod invitations;
 mod members;
 mod outages;
