@@ -15,6 +15,7 @@ mod housekeeping;
 mod invitations;
 mod members;
 mod outages;
+mod repeats;
 mod resume;
 mod rights;
 mod screen;
