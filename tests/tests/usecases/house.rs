@@ -22,6 +22,7 @@ use private_chat_core::port::Ports;
 use private_chat_core::port::inference::Inference;
 use private_chat_core::port::passwords::PasswordHasher as _;
 use private_chat_core::port::store::{ChatRepository as _, Order, UnitOfWork as _, WorkspaceRepository as _};
+use private_chat_core::time::Timestamp;
 use private_chat_core::usecase::auth::{Actor, SignedIn};
 use private_chat_core::usecase::chats::{InChat, NewChat, NewMessage, Sent};
 use private_chat_core::usecase::invitations::Which;
@@ -190,6 +191,11 @@ impl House {
     /// The reply to the last message of a chat.
     pub(crate) async fn last(&self, chat: ChatId) -> Message {
         self.messages(chat).await.pop().unwrap()
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Timestamp {
+        private_chat_core::port::clock::Clock::now(&*self.clock)
     }
 
     /// Lets time pass.

@@ -22,5 +22,6 @@ mod screen;
 mod sending;
 mod sessions;
 mod troubled;
+mod turmoil;
 mod users;
 mod workspaces;
