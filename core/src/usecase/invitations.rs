@@ -84,13 +84,15 @@ impl Invitations {
         let workspace = member.workspace();
         deciding_again(|| async {
             let membership = member.still(&self.ports, Right::Invite).await?;
+            // Looked for before the member is: where it is accepted in between, it can't be deleted any more, and they are found to be a member.
+            let earlier = self.ports.workspaces.invitation_to(workspace, email).await?;
             if let Some(user) = self.ports.users.user_by_email(email).await?
                 && self.ports.workspaces.membership(workspace, user.id).await?.is_some()
             {
                 return Err(Stale::Ended(Error::Conflict(Obstacle::AlreadyMember)));
             }
             let mut changes = Changes::new().expect(Ref::Membership(workspace, membership.user), membership.version);
-            if let Some(earlier) = self.ports.workspaces.invitation_to(workspace, email).await? {
+            if let Some(earlier) = earlier {
                 changes = changes.delete(earlier.invitation);
             }
             let (id, now) = (self.ports.new_id(), self.ports.clock.now());
