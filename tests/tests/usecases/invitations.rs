@@ -20,6 +20,7 @@ use private_chat_tests::fixture;
 
 use super::house::{Home, PASSWORD, Person, Process, SECOND, an_admin, settle};
 use super::screen::Viewer;
+use super::troubled::Side;
 
 const MICROSECOND: Duration = Duration::from_micros(1);
 
@@ -246,6 +247,36 @@ async fn who_is_invited_again_has_the_later_invitation_alone() {
     assert_eq!(working, 1);
 }
 
+// Whenever they accept: who is a member is not invited.
+#[tokio::test]
+async fn who_accepts_while_they_are_invited_again_is_a_member_and_no_more() {
+    for name in ["invitation_to", "user_by_email", "commit"] {
+        for side in [Side::Before, Side::After] {
+            let home = a_home().await;
+            let b = home.house.process(Script::new()).await;
+            let ben = somebody(&home, "Ben").await;
+            let (_, token) = invite(&home, ben.user.email.as_str(), Role::Guest).await;
+            let gate = home.a.store.hold(name, side);
+            let accepting = async {
+                gate.reached().await;
+                let accepted = b.accept(&ben, &by_token(&token)).await;
+                gate.open();
+                accepted
+            };
+            let inviting = home.a.invite(&home.ann, home.workspace, ben.user.email.as_str(), Role::Owner);
+            let (again, accepted) = join(inviting, accepting).await;
+            if (name, side) == ("commit", Side::After) {
+                assert!(again.is_ok() && is_no_invitation(&accepted), "{again:?} {accepted:?}");
+                continue;
+            }
+            assert_eq!(accepted.unwrap().membership.role, Role::Guest, "{name} {side:?}");
+            let member = matches!(again, Err(Error::Conflict(Obstacle::AlreadyMember)));
+            assert!(member, "{name} {side:?}: {again:?}");
+            assert_eq!(into(&home).await, []);
+        }
+    }
+}
+
 // R47
 #[tokio::test]
 async fn whoever_is_removed_takes_the_invitations_of_theirs_and_to_them_along() {
@@ -417,7 +448,6 @@ async fn an_invitation_follows_the_address_and_not_the_person() {
 // Moved or signed out between the look and the commit.
 #[tokio::test]
 async fn who_is_deactivated_while_they_accept_does_not_join() {
-    use super::troubled::Side;
     let home = a_home().await;
     let b = home.house.process(Script::new()).await;
     let root = an_admin(&home.a, &home.house).await;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use futures_util::future::join_all;
 use private_chat_adapters::memory::Script;
 use private_chat_core::change::Changes;
-use private_chat_core::error::{Error, Kind, Obstacle};
+use private_chat_core::error::{Error, Kind, Obstacle, Unauthenticated};
 use private_chat_core::id::{UserId, WorkspaceId};
 use private_chat_core::model::invitation::InvitationToken;
 use private_chat_core::model::session::Device;
@@ -48,12 +48,55 @@ enum Deed {
     DeleteUser { by: usize, of: usize, heir: Option<usize> },
 }
 
+impl Deed {
+    /// The same by and to others, and elsewhere.
+    fn alike(self) -> impl Iterator<Item = Self> {
+        let two = (0..PEOPLE).flat_map(|one| (0..PEOPLE).map(move |two| (one, two)));
+        let all = two.flat_map(|(one, two)| (0..PLACES).map(move |at| (one, two, at)));
+        all.map(move |(by, two, at)| match self {
+            Self::Invite { role, .. } => Self::Invite { by, to: two, at, role },
+            Self::Accept { .. } => Self::Accept { by, at },
+            Self::Register { .. } => Self::Register { by, at },
+            Self::Decline { .. } => Self::Decline { by, at },
+            Self::Revoke { .. } => Self::Revoke { by, to: two, at },
+            Self::GiveRole { role, .. } => Self::GiveRole { by, of: two, at, role },
+            Self::Remove { .. } => Self::Remove { by, of: two, at },
+            Self::Found { .. } => Self::Found { by, at },
+            Self::Close { .. } => Self::Close { by, at },
+            Self::MakeUser { role, .. } => Self::MakeUser { by, of: two, role },
+            Self::GiveGlobalRole { role, .. } => Self::GiveGlobalRole { by, of: two, role },
+            Self::Activate { active, .. } => Self::Activate { by, of: two, active },
+            Self::DeleteUser { heir, .. } => Self::DeleteUser { by, of: two, heir },
+        })
+    }
+}
+
+/// What somebody has in mind.
+#[derive(Clone, Copy, Debug)]
+struct Try {
+    deed: Deed,
+    /// Which of those alike that would change something they take; without it, whatever comes of it.
+    aim: Option<usize>,
+}
+
+impl Try {
+    fn settle(self, model: &Model) -> Deed {
+        let Some(aim) = self.aim else { return self.deed };
+        let changes = |deed: &Deed| {
+            let mut after = model.clone();
+            after.apply(*deed) && after != *model
+        };
+        let fit: Vec<Deed> = self.deed.alike().filter(changes).collect();
+        if fit.is_empty() { self.deed } else { fit[aim % fit.len()] }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    /// One deed, at the first or the second process.
-    Alone(bool, Deed),
+    /// One, at the first or the second process.
+    Alone(bool, Try),
     /// Several at once, on both processes, whose calls to the database give way so many times.
-    AtOnce((usize, usize), Vec<Deed>),
+    AtOnce((usize, usize), Vec<Try>),
 }
 
 fn deeds() -> impl Strategy<Value = Deed> {
@@ -65,7 +108,7 @@ fn deeds() -> impl Strategy<Value = Deed> {
     prop_oneof![
         4 => (two.clone(), place.clone(), role.clone()).prop_map(|((by, to), at, role)| Deed::Invite { by, to, at, role }),
         4 => (person.clone(), place.clone()).prop_map(|(by, at)| Deed::Accept { by, at }),
-        2 => (person.clone(), place.clone()).prop_map(|(by, at)| Deed::Register { by, at }),
+        3 => (person.clone(), place.clone()).prop_map(|(by, at)| Deed::Register { by, at }),
         1 => (person.clone(), place.clone()).prop_map(|(by, at)| Deed::Decline { by, at }),
         1 => (two.clone(), place.clone()).prop_map(|((by, to), at)| Deed::Revoke { by, to, at }),
         4 => (two.clone(), place.clone(), role).prop_map(|((by, of), at, role)| Deed::GiveRole { by, of, at, role }),
@@ -80,10 +123,12 @@ fn deeds() -> impl Strategy<Value = Deed> {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let aim = prop_oneof![1 => Just(None), 5 => (0_usize..1_000).prop_map(Some)];
+    let tries = (deeds(), aim).prop_map(|(deed, aim)| Try { deed, aim }).boxed();
     let step = prop_oneof![
-        2 => (any::<bool>(), deeds()).prop_map(|(here, deed)| Step::Alone(here, deed)),
-        1 => ((0_usize..4, 0_usize..4), proptest::collection::vec(deeds(), 2..=3))
-            .prop_map(|(pace, deeds)| Step::AtOnce(pace, deeds)),
+        2 => (any::<bool>(), tries.clone()).prop_map(|(here, tries)| Step::Alone(here, tries)),
+        1 => ((0_usize..4, 0_usize..4), proptest::collection::vec(tries, 2..=3))
+            .prop_map(|(pace, tries)| Step::AtOnce(pace, tries)),
     ];
     proptest::collection::vec(step, 1..60)
 }
@@ -213,7 +258,7 @@ impl Model {
             }
             Deed::GiveGlobalRole { by, of, role } => self.change(by, of, |account| account.role = role),
             Deed::Activate { by, of, active } => self.change(by, of, |account| account.active = active),
-            Deed::DeleteUser { by, of, heir } => self.delete(by, of, heir),
+            Deed::DeleteUser { by, of, heir } => self.delete(by, of, heir, &self.clone()),
         }
     }
 
@@ -226,11 +271,16 @@ impl Model {
         done
     }
 
-    fn delete(&mut self, by: usize, of: usize, heir: Option<usize>) -> bool {
+    /// What nobody else owned when it was `looked` at goes to the heir, also where somebody else has come to own it since.
+    fn delete(&mut self, by: usize, of: usize, heir: Option<usize>, looked: &Self) -> bool {
         let fit = heir.is_none_or(|heir| heir != of && self.may_sign_in(heir));
         let done = self.manages(by) && self.accounts.contains_key(&of) && fit && !self.is_last_admin(of);
         let places: Vec<usize> = self.members.keys().copied().filter(|at| self.role(of, *at).is_some()).collect();
-        let orphaned: Vec<usize> = places.iter().copied().filter(|at| self.is_last_owner(of, *at)).collect();
+        let alone = |at: &usize| {
+            let before = looked.role(of, *at).is_some() && looked.is_last_owner(of, *at);
+            self.is_last_owner(of, *at) || (before && self.role(of, *at) == Some(Role::Owner))
+        };
+        let orphaned: Vec<usize> = places.iter().copied().filter(alone).collect();
         if !done || (heir.is_none() && !orphaned.is_empty()) {
             return false;
         }
@@ -246,6 +296,10 @@ impl Model {
 
     /// Whether these deeds, in some order, have these outcomes and lead to what was found.
     fn leads_to(&self, found: &Self, deeds: &[(Deed, bool)]) -> bool {
+        self.leads_on_to(found, deeds, self)
+    }
+
+    fn leads_on_to(&self, found: &Self, deeds: &[(Deed, bool)], start: &Self) -> bool {
         if deeds.is_empty() {
             return self == found;
         }
@@ -253,7 +307,10 @@ impl Model {
             let mut rest = deeds.to_vec();
             let (deed, done) = rest.remove(first);
             let mut next = self.clone();
-            next.apply(deed) == done && next.leads_to(found, &rest)
+            let leads = next.apply(deed) == done && next.leads_on_to(found, &rest, start);
+            let Deed::DeleteUser { by, of, heir: Some(heir) } = deed else { return leads };
+            let mut next = self.clone();
+            leads || (next.delete(by, of, Some(heir), start) == done && next.leads_on_to(found, &rest, start))
         })
     }
 }
@@ -324,28 +381,40 @@ impl World {
                 process.invite(&by, self.workspace(at), self.addresses[to].as_str(), role).await.map(|_| ())
             }
             Deed::Accept { by, at } => {
-                let (by, which) = self.addressed(process, by, at).await?;
-                process.accept(&by, &which).await.map(|_| ())
+                self.unless_replaced(at, by, async || {
+                    let (by, which) = self.addressed(process, by, at).await?;
+                    process.accept(&by, &which).await.map(|_| ())
+                })
+                .await
             }
             Deed::Decline { by, at } => {
-                let (by, which) = self.addressed(process, by, at).await?;
-                process.decline(&by, &which).await
+                self.unless_replaced(at, by, async || {
+                    let (by, which) = self.addressed(process, by, at).await?;
+                    process.decline(&by, &which).await
+                })
+                .await
             }
             Deed::Register { by, at } => {
-                let invited = self.house.store.invitation_to(self.workspace(at), &self.addresses[by]).await?;
-                let invited = invited.ok_or(Error::NotFound(Kind::Invitation))?;
-                let token = InvitationToken::of(&settings().key, invited.invitation.id).expose().to_owned();
-                let new = Registration { token, name: format!("Person {by}"), password: PASSWORD.into() };
-                cases.invitations.register(new, Device::default()).await.map(|_| ())
+                self.unless_replaced(at, by, async || {
+                    let invited = self.house.store.invitation_to(self.workspace(at), &self.addresses[by]).await?;
+                    let invited = invited.ok_or(Error::NotFound(Kind::Invitation))?;
+                    let token = InvitationToken::of(&settings().key, invited.invitation.id).expose().to_owned();
+                    let new = Registration { token, name: format!("Person {by}"), password: PASSWORD.into() };
+                    cases.invitations.register(new, Device::default()).await.map(|_| ())
+                })
+                .await
             }
             Deed::Revoke { by, to, at } => {
-                let (by, workspace) = (self.sign_in(process, by).await?, self.workspace(at));
-                let member = process.member(&by, workspace, Right::Invite).await?;
-                let page = PageRequest { after: None, limit: Limit::MOST };
-                let listed = cases.invitations.list(&member, page).await?.items;
-                let meant = listed.into_iter().find(|one| one.invitation.email == self.addresses[to]);
-                let id = meant.map_or_else(fixture::new_id, |one| one.invitation.id);
-                cases.invitations.revoke(&member, id).await
+                self.unless_replaced(at, to, async || {
+                    let (by, workspace) = (self.sign_in(process, by).await?, self.workspace(at));
+                    let member = process.member(&by, workspace, Right::Invite).await?;
+                    let page = PageRequest { after: None, limit: Limit::MOST };
+                    let listed = cases.invitations.list(&member, page).await?.items;
+                    let meant = listed.into_iter().find(|one| one.invitation.email == self.addresses[to]);
+                    let id = meant.map_or_else(fixture::new_id, |one| one.invitation.id);
+                    cases.invitations.revoke(&member, id).await
+                })
+                .await
             }
             Deed::GiveRole { by, of, at, role } => {
                 let (by, of) = (self.sign_in(process, by).await?, self.id(of).await);
@@ -391,6 +460,27 @@ impl World {
                     None => None,
                 };
                 process.delete_user(&by, of, heir).await
+            }
+        }
+    }
+
+    /// Does something with an invitation; once more where it was replaced by a later one in between.
+    async fn unless_replaced(
+        &self,
+        at: usize,
+        to: usize,
+        deed: impl AsyncFn() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        loop {
+            let before = self.house.store.invitation_to(self.workspace(at), &self.addresses[to]).await?;
+            let outcome = deed().await;
+            let gone = matches!(
+                outcome,
+                Err(Error::NotFound(Kind::Invitation) | Error::Unauthenticated(Unauthenticated::InvitationToken))
+            );
+            let after = self.house.store.invitation_to(self.workspace(at), &self.addresses[to]).await?;
+            if !gone || before == after {
+                return outcome;
             }
         }
     }
@@ -520,13 +610,29 @@ fn is_refusal(error: &Error) -> bool {
     )
 }
 
+/// What was done of several deeds at once, where that is known by their outcomes.
+fn decided(deeds: &[Deed], outcomes: &[Result<(), Error>]) -> Vec<(Deed, bool)> {
+    let all = || deeds.iter().copied().zip(outcomes);
+    let closed = all().any(|(deed, outcome)| matches!(deed, Deed::Close { .. }) && outcome.is_ok());
+    let was_done = |deed: Deed, outcome: &Result<(), Error>| match (deed, outcome) {
+        // Who is told to try again, or is signed out since they signed in for it, has done nothing.
+        (_, Err(Error::Conflict(Obstacle::Concurrent) | Error::Unauthenticated(Unauthenticated::Token))) => None,
+        // What is just going has no other owner when that is looked for.
+        (_, Err(Error::Conflict(Obstacle::SoleOwner(_) | Obstacle::LastOwner))) if closed => None,
+        // They joined, and were removed at once.
+        (Deed::Accept { .. }, Err(Error::NotFound(Kind::Workspace))) => Some(true),
+        (_, outcome) => Some(outcome.is_ok()),
+    };
+    all().filter_map(|(deed, outcome)| Some((deed, was_done(deed, outcome)?))).collect()
+}
+
 async fn live_through(steps: Vec<Step>) {
     let world = World::new().await;
     let mut model = world.look().await;
     for (n, step) in steps.into_iter().enumerate() {
         match step {
-            Step::Alone(here, deed) => {
-                let before = model.clone();
+            Step::Alone(here, tries) => {
+                let (deed, before) = (tries.settle(&model), model.clone());
                 let outcome = world.try_out(world.at(here), deed).await;
                 let expected = model.apply(deed);
                 assert_eq!(outcome.is_ok(), expected, "{n}: {deed:?} among {before:?}: {outcome:?}");
@@ -536,7 +642,8 @@ async fn live_through(steps: Vec<Step>) {
                 }
                 assert_eq!(world.look().await, model, "{n}: {deed:?} among {before:?}");
             }
-            Step::AtOnce((one, two), deeds) => {
+            Step::AtOnce((one, two), tries) => {
+                let deeds: Vec<Deed> = tries.into_iter().map(|one| one.settle(&model)).collect();
                 world.a.store.set_pace(vec![one, two]);
                 world.b.store.set_pace(vec![two, one, 1]);
                 let trying = deeds.iter().enumerate().map(|(n, deed)| world.try_out(world.at(n % 2 == 0), *deed));
@@ -547,15 +654,8 @@ async fn live_through(steps: Vec<Step>) {
                     assert!(is_refusal(error), "{n}: {deeds:?} among {model:?}: {error:?}");
                 }
                 let found = world.look().await;
-                // Who is told to try again has done nothing.
-                let decided: Vec<_> = deeds
-                    .iter()
-                    .zip(&outcomes)
-                    .filter(|(_, outcome)| !matches!(outcome, Err(Error::Conflict(Obstacle::Concurrent))))
-                    .map(|(deed, outcome)| (*deed, outcome.is_ok()))
-                    .collect();
                 assert!(
-                    model.leads_to(&found, &decided),
+                    model.leads_to(&found, &decided(&deeds, &outcomes)),
                     "{n}: no order of {deeds:?} with {outcomes:?} leads from {model:?} to {found:?}"
                 );
                 model = found;
