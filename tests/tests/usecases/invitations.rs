@@ -82,7 +82,7 @@ async fn somebody_comes_works_goes_and_comes_back_and_nothing_of_before_revives(
     let (invited, first) = invite(&home, ben.user.email.as_str(), Role::Member).await;
     assert!(is_no_workspace(&home.a.watch(&ben, home.workspace, None).await), "an invitation alone gives nothing");
     let found = addressed_to(&b, &ben).await;
-    assert_eq!(found, [invited.clone()]);
+    assert_eq!(found, std::slice::from_ref(&invited));
     assert_eq!((found[0].workspace_name.as_str(), found[0].invitation.invited_by.id), ("Research", ids[0]));
     let joined = b.accept(&ben, &Which::Id(found[0].invitation.id)).await.unwrap();
     assert_eq!((joined.membership.role, joined.member_count), (Role::Member, 2));
@@ -222,7 +222,7 @@ async fn who_is_invited_again_has_the_later_invitation_alone() {
     let ben = somebody(&home, "Ben").await;
     let (_, earlier) = invite(&home, ben.user.email.as_str(), Role::Owner).await;
     let (later, token) = invite(&home, &ben.user.email.as_str().to_uppercase(), Role::Guest).await;
-    assert_eq!(into(&home).await, [later.clone()]);
+    assert_eq!(into(&home).await, std::slice::from_ref(&later));
     assert_eq!(addressed_to(&home.a, &ben).await, [later]);
     assert!(is_no_invitation(&home.a.accept(&ben, &by_token(&earlier)).await));
     assert_eq!(home.a.accept(&ben, &by_token(&token)).await.unwrap().membership.role, Role::Guest);

@@ -555,9 +555,10 @@ impl World {
             model.members.insert(*at, roles);
         }
         // Who is gone is nowhere, and what is gone has nobody.
+        let workspaces = self.workspaces.lock().unwrap().clone();
         for (user, who) in &known {
             let is_there = store.user(*user).await.unwrap().is_some();
-            for workspace in &*self.workspaces.lock().unwrap() {
+            for workspace in &workspaces {
                 let belongs = store.membership(*workspace, *user).await.unwrap().is_some();
                 let at = standing.iter().find(|(_, standing)| *standing == workspace).map(|(at, _)| *at);
                 let expected = is_there && at.is_some_and(|at| model.role(*who, at).is_some());
