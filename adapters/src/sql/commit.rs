@@ -428,6 +428,7 @@ impl Work for Checkpoint {
 mod tests {
     use super::*;
     use private_chat_core::change::Instance;
+    use private_chat_core::model::idempotency::KeyHash;
     use uuid::Uuid;
 
     #[test]
@@ -442,7 +443,11 @@ mod tests {
             expect(Ref::Instance(id(3).into())),
             Change::Add { counter: Counter::Members(id(1).into()), delta: 1, ceiling: None },
             expect(Ref::Membership(id(1).into(), id(1).into())),
+            expect(Ref::KeyedRequest(id(1).into(), KeyHash([0; 32]))),
+            expect(Ref::Invitation(id(5).into())),
+            expect(Ref::Invitation(id(4).into())),
+            Change::Add { counter: Counter::Memberships(id(0).into()), delta: 1, ceiling: None },
         ];
-        assert_eq!(lock_order(&changes), [3, 4, 6, 5, 2, 1, 0]);
+        assert_eq!(lock_order(&changes), [3, 4, 6, 8, 9, 10, 5, 2, 1, 0, 7]);
     }
 }

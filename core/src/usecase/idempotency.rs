@@ -105,3 +105,6 @@ impl Stamp {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

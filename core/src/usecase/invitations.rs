@@ -321,3 +321,6 @@ fn joining_failed(failure: Failure, gone: impl Fn() -> Error) -> Stale {
         _ => failure.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

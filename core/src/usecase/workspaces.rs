@@ -260,3 +260,6 @@ impl Workspaces {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;
