@@ -52,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::contract::tokens;
-use crate::document::Document;
+use crate::document::{Document, Operation};
 
 /// How long anything may take on a busy machine. Nothing but a fault ever takes as long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -232,8 +232,8 @@ impl App {
             joined_at: self.ports.clock.now(),
             version: Version::FIRST,
         };
-        let members = Counter::Members(membership.workspace);
-        let changes = Changes::new().insert(membership).add(members, 1, None);
+        let (members, memberships) = (Counter::Members(membership.workspace), Counter::Memberships(membership.user));
+        let changes = Changes::new().insert(membership).add(members, 1, None).add(memberships, 1, None);
         self.ports.work.commit(changes).await.expect("somebody new");
     }
 
@@ -241,7 +241,11 @@ impl App {
     pub async fn leave(&self, workspace: &str, user: &Caller) {
         let of = (id(workspace).into(), id(&user.id).into());
         let stored = self.ports.workspaces.membership(of.0, of.1).await.expect("a store that answers");
-        let changes = Changes::new().delete(stored.expect("a member")).add(Counter::Members(of.0), -1, None);
+        let changes = Changes::new().delete(stored.expect("a member")).add(Counter::Members(of.0), -1, None).add(
+            Counter::Memberships(of.1),
+            -1,
+            None,
+        );
         self.ports.work.commit(changes).await.expect("nobody else changes it");
     }
 
@@ -328,6 +332,11 @@ impl Caller {
         self.call("PATCH", path)
     }
 
+    /// A DELETE.
+    pub fn delete(&self, path: &str) -> Call {
+        self.call("DELETE", path)
+    }
+
     /// A request with this method.
     pub fn call(&self, method: &str, path: &str) -> Call {
         let named = Method::from_bytes(method.as_bytes()).expect("a method");
@@ -342,6 +351,21 @@ impl Caller {
     /// A new workspace of theirs; tells its id.
     pub async fn workspace(&self) -> String {
         text(&self.post("/workspaces").json(json!({"name": "Research"})).await.ok(201)["id"])
+    }
+
+    /// Invites somebody into a workspace; tells the invitation, with its token.
+    pub async fn invite(&self, workspace: &str, email: &str, role: &str) -> Value {
+        let invitation = json!({"email": email, "role": role});
+        self.post(&format!("/workspaces/{workspace}/invite")).json(invitation).await.ok(201)
+    }
+
+    /// The id of their session, as their access token has it.
+    ///
+    /// # Panics
+    /// When they are not signed in.
+    #[must_use]
+    pub fn session(&self) -> String {
+        text(&claims(self.access.as_deref().expect("somebody who is signed in"))["sid"])
     }
 
     /// A new chat; tells its path.
@@ -454,7 +478,7 @@ impl Answer {
             assert_eq!(problem["status"], self.status, "{asked}: {problem}");
             assert_eq!(problem["request_id"], self.header("x-request-id").unwrap_or_default(), "{asked}");
             let fields = problem["errors"].as_array().map(Vec::len);
-            assert_eq!(fields == Some(0), self.status != 422, "{asked}: {problem}");
+            assert_eq!(fields == Some(0), problem["code"] != "invalid", "{asked}: {problem}");
         }
         let document = Document::of_the_product();
         if let Some(operation) = document.operation(method, path) {
@@ -520,6 +544,12 @@ impl Answer {
     pub fn wrong_fields(&self) -> Vec<String> {
         let problem = self.problem(422, "invalid");
         problem["errors"].as_array().expect("errors").iter().map(|error| text(&error["field"])).collect()
+    }
+
+    /// Whether this answer to an operation may have left less, or other things, than there were.
+    #[must_use]
+    pub fn changed(&self, operation: Operation<'_>) -> bool {
+        operation.method != "GET" && self.status < 300
     }
 
     /// The body without what differs between any two problems.

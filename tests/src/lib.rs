@@ -16,6 +16,7 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
+pub mod access;
 pub mod client;
 pub mod contract;
 pub mod document;
@@ -23,3 +24,4 @@ pub mod fixture;
 pub mod providers;
 pub mod replay;
 pub mod servers;
+pub mod team;

@@ -1,4 +1,5 @@
-//! Every case of every contract, on every adapter that can be reached: memory and SQLite always, others where [`Servers`] finds a server.
+//! Every case of every contract, on every adapter that can be reached: memory and SQLite always, others where [`Servers`] finds a server. On
+//! each database also who may do what in the whole application.
 
 #![expect(clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
@@ -18,6 +19,7 @@ use private_chat_core::port::clock::Clock;
 use private_chat_core::port::passwords::PasswordHasher;
 use private_chat_core::port::store::Store;
 use private_chat_core::port::tokens::TokenSigner;
+use private_chat_tests::access;
 use private_chat_tests::contract::{Fresh, Subject, clock, passwords, store, tokens, trials};
 use private_chat_tests::providers::providers;
 use private_chat_tests::servers::Servers;
@@ -58,12 +60,14 @@ fn machine() -> Vec<Trial> {
 
 fn databases(servers: &Arc<Servers>) -> Vec<Trial> {
     let memory = || Subject::fresh(|| async { prepared(Arc::new(MemoryStore::new())).await });
-    let mut all = trials("memory", "store", store::CASES, memory);
-    for adapter in DATABASES {
-        let servers = servers.clone();
-        all.extend(trials(adapter.name, "store", store::CASES, move || database(adapter, &servers)));
-    }
-    all
+    let all = [trials("memory", "store", store::CASES, memory), trials("memory", "access", access::CASES, memory)];
+    let others = DATABASES.iter().flat_map(|adapter| {
+        [("store", store::CASES), ("access", access::CASES)].map(|(contract, cases)| {
+            let servers = servers.clone();
+            trials(adapter.name, contract, cases, move || database(adapter, &servers))
+        })
+    });
+    all.into_iter().chain(others).flatten().collect()
 }
 
 /// An empty database for each case: one of its own on a server, or files in a folder of their own.

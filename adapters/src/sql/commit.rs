@@ -15,7 +15,7 @@ use private_chat_core::id::{MessageId, WorkspaceId};
 use private_chat_core::model::chat::{Message, MessageStatus};
 use sqlx::Error;
 
-use super::code::{self, Code as _, EventCode};
+use super::code::{self, Code as _, EventCode, MEMBERSHIPS};
 use super::dialect::{Fault, fault};
 use super::purge;
 use super::read::RUNNING_OF;
@@ -265,7 +265,7 @@ impl Unit<'_, '_> {
     async fn append(&mut self, message: &Message) -> Result<(), Stop> {
         let at = message.created_at;
         let sql = "UPDATE chats SET message_count = message_count + 1, last_message_at = ?, active_at = ? \
-                   WHERE id = ? AND workspace_id = ? AND archived < 2";
+                   WHERE id = ? AND workspace_id = ?";
         let rows = self.connection.execute(sql, args![at, at, &message.chat, &message.workspace]).await?;
         one(rows, Conflict::MissingParent)?;
         let row = match &message.parent {
@@ -360,6 +360,9 @@ impl Unit<'_, '_> {
         let rows = statement::delete(self.connection, key, version).await?;
         match key {
             Ref::Workspace(workspace) => {
+                let sql = "UPDATE counters SET value = value - 1 \
+                           WHERE kind = ? AND owner_id IN (SELECT m.user_id FROM memberships m WHERE m.workspace_id = ?)";
+                self.connection.execute(sql, args![MEMBERSHIPS, workspace]).await?;
                 // All that leads to it; its invitations go with the members.
                 for sql in [
                     "DELETE FROM running_replies WHERE workspace_id = ?",
@@ -428,6 +431,7 @@ impl Work for Checkpoint {
 mod tests {
     use super::*;
     use private_chat_core::change::Instance;
+    use private_chat_core::model::idempotency::KeyHash;
     use uuid::Uuid;
 
     #[test]
@@ -442,7 +446,11 @@ mod tests {
             expect(Ref::Instance(id(3).into())),
             Change::Add { counter: Counter::Members(id(1).into()), delta: 1, ceiling: None },
             expect(Ref::Membership(id(1).into(), id(1).into())),
+            expect(Ref::KeyedRequest(id(1).into(), KeyHash([0; 32]))),
+            expect(Ref::Invitation(id(5).into())),
+            expect(Ref::Invitation(id(4).into())),
+            Change::Add { counter: Counter::Memberships(id(0).into()), delta: 1, ceiling: None },
         ];
-        assert_eq!(lock_order(&changes), [3, 4, 6, 5, 2, 1, 0]);
+        assert_eq!(lock_order(&changes), [3, 4, 6, 8, 9, 10, 5, 2, 1, 0, 7]);
     }
 }

@@ -208,10 +208,26 @@ fn is_no_such_table(error: &Error) -> bool {
 pub(super) const IS_CURRENT: &str = "SELECT COUNT(*) FROM schema_migrations WHERE number = ? AND finished = 1";
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::collections::BTreeMap;
     use std::path::Path;
+
+    /// How many statements MySQL's newest migration has.
+    pub(in super::super) fn mysql_steps() -> usize {
+        statements(MIGRATIONS[MIGRATIONS.len() - 1].mysql).count()
+    }
+
+    /// Leaves what a process leaves that dies in MySQL's newest migration, when so many statements are done and the last of them is not counted.
+    pub(in super::super) async fn mysql_dying(connection: &mut Connection<'_>, done: usize) {
+        let newest = &MIGRATIONS[MIGRATIONS.len() - 1];
+        record(connection, newest, newest.mysql, false).await.unwrap();
+        for statement in statements(newest.mysql).take(done) {
+            connection.run(statement).await.unwrap();
+        }
+        let sql = "UPDATE schema_migrations SET steps = ? WHERE number = ?";
+        connection.execute(sql, args![done.saturating_sub(1) as u64, newest.number]).await.unwrap();
+    }
 
     fn files(dialect: &str) -> Vec<String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(dialect);

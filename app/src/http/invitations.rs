@@ -164,8 +164,19 @@ impl InvitedApi {
 
 #[cfg(test)]
 mod tests {
+    use private_chat_core::model::invitation::Invited;
+    use private_chat_tests::fixture::{a_user, a_workspace, an_invitation};
+
     use super::*;
-    use crate::http::edge::names::reads_as_documented;
+    use crate::http::edge::names::{reads_as_documented, writes_as_documented};
+
+    #[test]
+    fn an_invitation_is_written_as_the_document_shows_it() {
+        let workspace = a_workspace();
+        let invitation = an_invitation(&workspace, &a_user());
+        let invitation = Invited { invitation, workspace_name: workspace.name }.into();
+        writes_as_documented(&CreatedView { invitation, token: "pci_x".into() });
+    }
 
     #[test]
     fn requests_are_read_as_the_document_shows_them() {

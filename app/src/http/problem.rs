@@ -33,7 +33,7 @@ macro_rules! problems {
 problems! {
     /// Email and password do not belong together.
     INVALID_CREDENTIALS = "invalid_credentials", UNAUTHORIZED, "Wrong credentials",
-        "There is no active account with this email and password.";
+        "The password is wrong, or there is no active account with this email.";
     /// The setup token is not the configured one.
     INVALID_SETUP_TOKEN = "invalid_setup_token", UNAUTHORIZED, "Invalid setup token",
         "Send the setup token that whoever runs the server has configured as `setup_token`.";
@@ -51,7 +51,7 @@ problems! {
         "Change your password first, with POST /auth/password.";
     /// It is something of one's own account that is another administrator's to change.
     OWN_ACCOUNT = "own_account", FORBIDDEN, "Own account",
-        "Role, activity and password of an account are set by another administrator. Change your own password with POST /auth/password.";
+        "Another administrator must set the role, the activity and the password of your account. You change your password with POST /auth/password.";
     /// The first administrator exists.
     SETUP_COMPLETED = "setup_completed", CONFLICT, "Setup completed",
         "The first administrator exists already. Sign in, or ask them for an account.";

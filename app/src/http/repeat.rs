@@ -50,7 +50,7 @@ impl<'a, T: DeserializeOwned + Type + 'static> ApiExtractor<'a> for Repeat<T> {
         Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
             description: Some(
                 "A name that the client chooses for this request, such as a UUID. For 24 h the same request under the same key is not done \
-                 again, and answers with what it made the first time.",
+                 again: it answers with what it made the first time, as that is now, and with 404 where that is gone.",
             ),
             min_length: Some(1),
             max_length: Some(255),
@@ -147,9 +147,9 @@ mod tests {
 
     #[test]
     fn a_thing_has_one_path() {
-        let path = |uri: &str| super::path(&Request::builder().uri_str(uri).finish()).to_owned();
-        assert_eq!(path("/users/"), "/users");
-        assert_eq!(path("/users?x=/"), "/users");
-        assert_ne!(path("/users/a"), path("/users/b"));
+        let path_of = |uri: &str| path(&Request::builder().uri_str(uri).finish()).to_owned();
+        assert_eq!(path_of("/users/"), "/users");
+        assert_eq!(path_of("/users?x=/"), "/users");
+        assert_ne!(path_of("/users/a"), path_of("/users/b"));
     }
 }

@@ -541,3 +541,32 @@ impl From<Message> for MessageView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use private_chat_core::model::session::Device;
+    use private_chat_tests::fixture::{a_session, a_user, a_workspace, an_invitation};
+
+    use super::*;
+    use crate::http::edge::names::writes_as_documented;
+
+    #[test]
+    fn answers_are_written_as_the_document_shows_them() {
+        let (user, workspace) = (a_user(), a_workspace());
+        let invitation = an_invitation(&workspace, &user);
+        writes_as_documented(&InvitationView::from(Invited { invitation, workspace_name: workspace.name }));
+        writes_as_documented(&SessionView::seen_from(a_session(&user).id, a_session(&user)));
+        writes_as_documented(&UserView::from(user));
+    }
+
+    // R28
+    #[test]
+    fn a_session_knows_itself_and_says_null_for_a_nameless_device() {
+        let session = a_session(&a_user());
+        let nameless = Device { user_agent: String::new(), ..session.device.clone() };
+        let seen = SessionView::seen_from(session.id, Session { device: nameless, ..session.clone() });
+        assert!(seen.current && seen.user_agent.is_none());
+        let seen = SessionView::seen_from(a_session(&a_user()).id, session);
+        assert!(!seen.current && seen.user_agent.is_some());
+    }
+}

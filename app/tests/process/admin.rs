@@ -1,7 +1,6 @@
 //! The command line of accounts: making administrators, and letting people in again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use libtest_mimic::{Completion, Trial};
@@ -12,11 +11,9 @@ use tokio::net::TcpListener;
 use crate::client::{ANN, Api, End, PASSWORD};
 use crate::program::{Home, Ran};
 use crate::terminal::Terminal;
-use crate::{in_time, mysql_trial, runtime, trial};
+use crate::{REVOKED, in_time, mysql_trial, runtime, trial};
 
 const CREATE_ANN: [&str; 7] = ["admin", "create", "--email", ANN, "--name", "Ann", "--password-stdin"];
-/// How long something may go on that somebody lost the right to.
-const REVOKED: Duration = Duration::from_secs(5);
 /// Passwords that may be one.
 const FORGOTTEN: &str = "tepid kettle of 7 gnats";
 const RESET: &str = "gentle otters  sing off key";
@@ -209,7 +206,7 @@ async fn not_acceptable() {
     let ran = run(&home, &wrong, "short").await;
     let why = refused(&ran, 2);
     assert!(["--email must", "--name must", "the password must"].iter().all(|named| why.contains(named)), "{why}");
-    for weak in ["password123", "private-chat", "ann-example", &"long ".repeat(1000)] {
+    for weak in ["password123", "private-chats", "ann-example", &"long ".repeat(1000)] {
         let why = run(&home, &["admin", "create", "--email", ANN, "--name", "Example", "--password-stdin"], weak).await;
         assert!(refused(&why, 2).starts_with("private-chat: the password "), "{why:?}");
     }

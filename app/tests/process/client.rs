@@ -178,6 +178,12 @@ impl Api {
         Follow::of(self.request(Method::POST, &format!("{chat}/message")).json(&json!({"content": content}))).await
     }
 
+    /// The same under an `Idempotency-Key`.
+    pub(crate) async fn say_once(&self, chat: &str, content: &str, key: &str) -> Follow {
+        let request = self.request(Method::POST, &format!("{chat}/message")).header("Idempotency-Key", key);
+        Follow::of(request.json(&json!({"content": content}))).await.unwrap()
+    }
+
     /// Sends a message, and waits for the end of its reply.
     pub(crate) async fn exchange(&self, chat: &str, content: &str) -> Answer {
         self.post(&format!("{chat}/message"), &json!({"content": content})).await

@@ -9,15 +9,20 @@ mod client;
 mod commands;
 mod crash;
 mod database;
+mod gone;
 mod llm;
 mod log;
+mod people;
 mod pressure;
 mod program;
 mod proxy;
+mod races;
+mod revoked;
 mod start;
 mod stopping;
 mod terminal;
 mod together;
+mod twice;
 mod upstream;
 
 use std::process::ExitCode;
@@ -32,6 +37,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How many trials run at once where nobody says: most of them wait most of their time.
 const AT_ONCE: usize = 6;
+/// How long something may go on that somebody lost the right to.
+const REVOKED: Duration = Duration::from_secs(5);
 /// The longest that a trial may take.
 const DEADLINE: Duration = Duration::from_secs(240);
 
@@ -42,6 +49,10 @@ fn main() -> Result<ExitCode, String> {
     let suites = [
         crash::trials(&servers),
         together::trials(&servers),
+        revoked::trials(&servers),
+        twice::trials(&servers),
+        races::trials(&servers),
+        gone::trials(&servers),
         database::trials(&servers),
         stopping::trials(),
         start::trials(&servers),

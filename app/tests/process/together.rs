@@ -11,10 +11,7 @@ use tokio::time::Instant;
 use crate::client::{End, ends, text};
 use crate::program::Home;
 use crate::upstream::{Upstream, count, counted, endless};
-use crate::{mysql_trial, trial, until};
-
-/// How long something may go on that somebody lost the right to.
-const REVOKED: Duration = Duration::from_secs(5);
+use crate::{REVOKED, mysql_trial, trial, until};
 
 pub(crate) fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
     vec![

@@ -16,7 +16,8 @@ impl Email {
     /// Takes an address as somebody typed it.
     ///
     /// # Errors
-    /// A violation of `field` unless it is `local@domain` of at most 254 bytes (RFC 5321, section 4.5.3.1.3).
+    /// A violation of `field` unless it is `local@domain` of at most 254 bytes (RFC 5321, section 4.5.3.1.3) and nothing in it only looks like
+    /// something else: invisible characters and compatibility forms are refused.
     pub fn parse(field: &str, text: &str) -> Result<Self, Violation> {
         if text.len() > 1024 {
             return Err(Violation::new(field, "must have at most 254 bytes"));
@@ -26,6 +27,10 @@ impl Email {
             return Err(Violation::new(field, "must have at most 254 bytes"));
         }
         let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';' | '"' | '\\');
+        if canonical.contains(is_invisible) || !canonical.nfkc().eq(canonical.chars()) {
+            // It would be another account that looks the same.
+            return Err(Violation::new(field, "must not contain invisible characters or other forms of plain ones"));
+        }
         match canonical.split_once('@') {
             Some((local, domain))
                 if !local.is_empty()
@@ -58,6 +63,15 @@ impl Email {
     pub fn local_part(&self) -> &str {
         self.0.split('@').next().unwrap_or_default()
     }
+}
+
+/// Whether a character shows nothing by itself: the default ignorable ones (UAX #44, section 5.3), but for controls.
+const fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// What somebody may do with the installation as a whole.
@@ -149,6 +163,20 @@ mod tests {
     fn refuses_what_is_no_address() {
         for bad in ["", "a", "@b", "a@", "a@@b", "a b@c.d", "a@b\u{0}c", "a@.b", &format!("{}@b.c", "a".repeat(252))] {
             assert!(Email::parse("email", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    // R11
+    #[test]
+    fn refuses_what_looks_like_another_address() {
+        for bad in
+            ["a\u{200b}nn@b.c", "\u{202e}ann@b.c", "ann@b.c\u{200f}", "an\u{ad}n@b.c", "ａｎｎ@b.c", "ann@b.ⓒ", "ﬁ@b.c"]
+        {
+            assert!(Email::parse("email", bad).is_err(), "{bad:?}");
+        }
+        for good in ["😀@b.c", "안녕@例え.jp", "straße@b.c", "ann@b.c\u{3000}", "ΑΝΝΑ@b.gr", "\u{212a}@b.c"]
+        {
+            assert!(Email::parse("email", good).is_ok(), "{good:?}");
         }
     }
 }

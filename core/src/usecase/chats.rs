@@ -478,3 +478,6 @@ where
     }
     Err(Error::Conflict(Obstacle::Concurrent))
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,3 +103,6 @@ impl Stamp {
         if expired.is_some() { changes.update(note) } else { changes.insert(note) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,3 +134,6 @@ fn expecting(acting: &Membership, changed: UserId) -> Changes {
         Changes::new().expect(Ref::Membership(acting.workspace, acting.user), acting.version)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 //! membership that holds the right, and the only way to an [`InChat`](chats::InChat) is a member who may see that chat.
 
 pub mod auth;
+#[cfg(test)]
+mod cast;
 pub mod chats;
 pub mod housekeeping;
 pub mod idempotency;

@@ -79,3 +79,6 @@ impl Operator {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -485,3 +485,6 @@ impl<'p> Farewell<'p> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

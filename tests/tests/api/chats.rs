@@ -8,9 +8,8 @@ use private_chat_core::port::Ports;
 use private_chat_core::port::inference::InferenceFailure;
 use private_chat_tests::client::{App, ports, text};
 use private_chat_tests::document::{is_id, is_time};
+use private_chat_tests::team::Team;
 use serde_json::{Value, json};
-
-use crate::team::Team;
 
 crate::on_every_store!(a_chat_is_made_talked_in_and_read, a_private_chat_is_its_creators, messages_follow_each_other);
 

@@ -5,16 +5,18 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
-mod access;
 mod auth;
 mod chats;
 mod events;
+mod idempotency;
+mod invitations;
+mod members;
 mod openapi;
 mod problems;
 mod secrets;
+mod sessions;
 mod sqlite;
 mod status;
-mod team;
 mod tokens;
 mod users;
 mod workspaces;

@@ -228,7 +228,7 @@ async fn wrong_in_every_way(app: &App, admin: &Caller, send: &str, answers: &mut
 // R45
 #[tokio::test]
 async fn answers_hold_what_they_list_and_nothing_else() {
-    let team = crate::team::Team::new().await;
+    let team = private_chat_tests::team::Team::new().await;
     // Whoever is no administrator learns nobody else's email, and nobody learns a hash or a version.
     let mut seen = String::new();
     for path in ["", "/chats/history"] {

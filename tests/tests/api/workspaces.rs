@@ -2,9 +2,8 @@
 
 use private_chat_tests::client::{App, Caller, text};
 use private_chat_tests::document::{is_id, is_time};
+use private_chat_tests::team::Team;
 use serde_json::{Value, json};
-
-use crate::team::Team;
 
 crate::on_every_store!(whoever_makes_a_workspace_owns_it, pages_have_every_item_once, text_comes_back_byte_by_byte);
 
@@ -68,7 +67,8 @@ async fn a_workspace_is_checked_field_by_field() {
     assert_eq!(team.owner.get(&path).await.ok(200)["name"], "Research");
 }
 
-async fn walk(caller: &Caller, list: &str, limit: usize) -> Vec<String> {
+/// The ids of a whole list, page by page.
+pub(crate) async fn walk(caller: &Caller, list: &str, limit: usize) -> Vec<String> {
     let mut seen = Vec::new();
     let mut cursor = String::new();
     loop {

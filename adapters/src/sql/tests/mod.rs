@@ -1,6 +1,7 @@
 //! What the contract can't see: how this adapter keeps its promises.
 
 mod mysql;
+mod people;
 mod sqlite;
 
 use private_chat_core::change::{Instance, Version};

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use private_chat_core::change::{Counter, Record, Ref};
+use private_chat_core::change::{Counter, Event, EventKind, Record, Ref};
 use private_chat_core::model::secret::Secret;
 use private_chat_core::port::store::{ReplyRepository as _, UserRepository as _};
+use private_chat_core::time::Timestamp;
 use sqlx::Row as _;
 use sqlx::mysql::MySqlSslMode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -55,22 +56,12 @@ async fn processes_that_start_at_once_make_one_schema() {
     drop_database(&options).await;
 }
 
-// F11
 #[tokio::test]
 #[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
-async fn a_migration_goes_on_behind_the_statement_that_a_dead_process_ran_last() {
-    let (store, options) = fresh("crash").await;
+async fn a_table_of_somebody_else_is_not_taken_for_a_migration_that_was_begun() {
+    let (store, options) = fresh("other").await;
     store.prepare().await.unwrap();
     let mut other = options.connect().await.unwrap();
-    // As if the process had died after the third table from the end was made, and before that was counted.
-    let sql = "DROP TABLE events; DROP TABLE event_heads; UPDATE schema_migrations SET steps = steps - 3, finished = 0";
-    sqlx::raw_sql(sql).execute(&mut other).await.unwrap();
-    assert!(is_unavailable(&store.ping().await));
-    SqlStore::of(Target::MySql { options: Box::new(options.clone()), connections: 2 }).prepare().await.unwrap();
-    store.ping().await.unwrap();
-    sqlx::raw_sql("SELECT * FROM events").execute(&mut other).await.unwrap();
-
-    // A table that stands without having been counted as begun is somebody else's.
     sqlx::raw_sql("DELETE FROM schema_migrations").execute(&mut other).await.unwrap();
     assert!(
         SqlStore::of(Target::MySql { options: Box::new(options.clone()), connections: 2 }).prepare().await.is_err()
@@ -161,24 +152,94 @@ async fn a_unit_that_a_deadlock_ended_is_repeated() {
     drop_database(&options).await;
 }
 
+/// Fills a database with 2,000 rows of each kind.
+async fn fill(other: &mut MySqlConnection) {
+    sqlx::raw_sql("SET cte_max_recursion_depth = 5000").execute(&mut *other).await.unwrap();
+    people::fill(&mut Connection::from(&mut *other), 2_000, |n| format!("UNHEX(LPAD(HEX({n}), 32, '0'))")).await;
+    let analyze =
+        "ANALYZE TABLE users, sessions, workspaces, memberships, invitations, keyed_requests, events, chats, messages";
+    sqlx::raw_sql(analyze).execute(other).await.unwrap();
+}
+
 #[tokio::test]
 #[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
-async fn pages_are_ranges_of_the_primary_key() {
+async fn every_list_is_a_range_of_its_index() {
     let (store, options) = fresh("plan").await;
     store.prepare().await.unwrap();
     let mut other = options.connect().await.unwrap();
-    let fill = "SET foreign_key_checks = 0; SET cte_max_recursion_depth = 5000; \
-                INSERT INTO messages (chat_id, seq, id, workspace_id, speaker, content, status, created_at, updated_at, version) \
-                WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000) \
-                SELECT REPEAT('c', 16), n, UNHEX(LPAD(HEX(n), 32, '0')), REPEAT('w', 16), 0, 'x', 0, 0, 0, 1 FROM n; \
-                ANALYZE TABLE messages";
-    sqlx::raw_sql(fill).execute(&mut other).await.unwrap();
-    let sql = format!("EXPLAIN FORMAT = TRADITIONAL {}", read::MESSAGES_DOWN);
-    let plan = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&b"cccccccccccccccc"[..]).bind(2_500).bind(51);
-    let plan = plan.fetch_all(&mut other).await.unwrap();
-    let column = |name: &str| plan[0].get::<Option<String>, _>(name).unwrap_or_default();
-    assert_eq!((column("table"), column("type"), column("key")), ("m".into(), "range".into(), "PRIMARY".into()));
-    assert!(!column("Extra").contains("filesort") && !column("Extra").contains("temporary"), "{}", column("Extra"));
+    fill(&mut other).await;
+    for (sql, args, table, index) in people::lists() {
+        let sql = format!("EXPLAIN FORMAT = TREE {sql}").leak();
+        let plan = Connection::from(&mut other).fetch_one(sql, &args).await.unwrap().unwrap();
+        let plan = plan.columns().text().unwrap();
+        let read = format!(" on {table} using {index} ");
+        let step = plan.lines().find(|line| line.contains(&read)).unwrap_or_else(|| panic!("{sql}\n{plan}"));
+        assert!(!step.contains("scan") || step.contains("range scan"), "{sql}\n{plan}");
+        // But for a page that was cut already.
+        let sorts = plan.lines().any(|line| line.contains("Sort: ") && !line.contains("Sort: m.workspace_id"));
+        assert!(!sorts, "{sql}\n{plan}");
+    }
+    drop_database(&options).await;
+}
+
+// F11
+#[tokio::test]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn a_filled_database_is_migrated_wherever_a_process_died_before() {
+    for done in 0..=migrate::tests::mysql_steps() {
+        let (store, options) = fresh(&format!("filled_{done}")).await;
+        let mut other = options.connect().await.unwrap();
+        let mut connection = Connection::from(&mut other);
+        migrate::mysql(&mut connection, &migrate::MIGRATIONS[..1]).await.unwrap();
+        people::fill_first_light(&mut connection).await;
+        migrate::tests::mysql_dying(&mut connection, done).await;
+        assert!(is_unavailable(&store.ping().await));
+        store.prepare().await.unwrap();
+        people::assert_first_light_was_kept(&store).await;
+        drop_database(&options).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn the_heads_of_several_logs_are_locked_in_one_order() {
+    let (store, options) = fresh("heads").await;
+    store.prepare().await.unwrap();
+    let [mut filler, mut first, mut second] =
+        [options.connect().await, options.connect().await, options.connect().await].map(std::result::Result::unwrap);
+    fill(&mut filler).await;
+    sqlx::raw_sql("BEGIN; UPDATE event_heads SET closed = 0 WHERE workspace_id = UNHEX(LPAD('1', 32, '0'))")
+        .execute(&mut first)
+        .await
+        .unwrap();
+    let told = |workspace| Event {
+        workspace: Uuid::from_u128(workspace).into(),
+        kind: EventKind::MemberLeft(Uuid::from_u128(5).into()),
+        at: Timestamp::from_micros(1),
+    };
+    // Told in the other order.
+    let changes = Changes::new().emit(told(3)).emit(told(1)).emit(told(2)).emit(told(3));
+    let (committed, ()) = tokio::join!(store.commit(changes), async {
+        let waiting = "SELECT COUNT(*) FROM performance_schema.data_locks WHERE object_schema = DATABASE() AND lock_status = 'WAITING'";
+        while sqlx::query(waiting).fetch_one(&mut second).await.unwrap().get::<i64, _>(0) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Nobody has these yet.
+        let free = "SELECT * FROM event_heads WHERE workspace_id > UNHEX(LPAD('1', 32, '0')) FOR UPDATE NOWAIT";
+        assert_eq!(sqlx::query(free).fetch_all(&mut second).await.unwrap().len(), 1_999);
+        sqlx::raw_sql("ROLLBACK").execute(&mut first).await.unwrap();
+    });
+    assert_eq!(committed.unwrap().events, [2_001, 2_001, 2_001, 2_002]);
+    drop_database(&options).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn what_is_deleted_and_over_goes_a_little_at_a_time() {
+    let (store, options) = fresh("purged").await;
+    store.prepare().await.unwrap();
+    fill(&mut options.connect().await.unwrap()).await;
+    people::assert_that_little_goes_at_once(&store).await;
     drop_database(&options).await;
 }
 

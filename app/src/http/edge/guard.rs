@@ -12,10 +12,12 @@ use poem_openapi::registry::{MetaParamIn, MetaSchemaRef, MetaSecurityScheme, Reg
 use poem_openapi::types::{ParseFromParameter, Type};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use private_chat_core::error::{Error, Kind, Violation};
+use private_chat_core::id::{ChatId, InvitationId, MessageId, SessionId, UserId};
 use uuid::Uuid;
 
 use super::client::Client;
 use super::fault::{Fault, codes, reason};
+use super::schema::Schema;
 
 /// The name of the security scheme in the document.
 const SCHEME: &str = "bearer";
@@ -126,13 +128,41 @@ impl<'a, G: Guard> ApiExtractor<'a> for By<G> {
     }
 }
 
-/// The id in the path's variable that is called like the argument: `chat_id: Id<ChatId>` reads `:chat_id`. What is no UUID is not found.
+/// An id that an operation reads from its path, and of what kind the thing is that it looks for there.
+pub trait Identifies: From<Uuid> + Send {
+    /// The kind.
+    const KIND: Kind;
+}
+
+impl Identifies for ChatId {
+    const KIND: Kind = Kind::Chat;
+}
+
+impl Identifies for MessageId {
+    const KIND: Kind = Kind::Message;
+}
+
+impl Identifies for SessionId {
+    const KIND: Kind = Kind::Session;
+}
+
+impl Identifies for InvitationId {
+    const KIND: Kind = Kind::Invitation;
+}
+
+/// Accounts are found by guards; operations look for members.
+impl Identifies for UserId {
+    const KIND: Kind = Kind::Member;
+}
+
+/// The id in the path's variable that is called like the argument: `chat_id: Id<ChatId>` reads `:chat_id`. What is no UUID is not found, as an
+/// unknown id is.
 ///
 /// An id that the guard has read need not be an argument: the document lists every variable of a path by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Id<T>(pub T);
 
-impl<'a, T: From<Uuid> + Send> ApiExtractor<'a> for Id<T> {
+impl<'a, T: Identifies> ApiExtractor<'a> for Id<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
     const PARAM_IS_REQUIRED: bool = true;
 
@@ -155,7 +185,7 @@ impl<'a, T: From<Uuid> + Send> ApiExtractor<'a> for Id<T> {
         let Some(text) = request.raw_path_param(options.name) else {
             return Err(Fault::internal(format!("the path has no variable `{}`", options.name)).into());
         };
-        let id = uuid(text).ok_or_else(|| Fault::new(&codes::NOT_FOUND))?;
+        let id = uuid(text).ok_or_else(|| Fault::from(Error::NotFound(T::KIND)))?;
         Ok(Self(T::from(id)))
     }
 }
@@ -165,7 +195,7 @@ impl<'a, T: From<Uuid> + Send> ApiExtractor<'a> for Id<T> {
 #[derive(Clone, Debug)]
 pub struct Query<T>(pub T);
 
-impl<'a, T: ParseFromParameter> ApiExtractor<'a> for Query<T> {
+impl<'a, T: ParseFromParameter + 'static> ApiExtractor<'a> for Query<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
     const PARAM_IS_REQUIRED: bool = T::IS_REQUIRED;
 
@@ -207,8 +237,10 @@ impl<'a, T: ParseFromParameter> ApiExtractor<'a> for Query<T> {
         {
             return Ok(Self(default()));
         }
-        if sent.iter().any(|(_, value)| value.contains('\0')) {
-            return Err(wrong("must not contain the character NUL".into()).into());
+        if let Some((_, value)) = sent.first()
+            && let Some(fault) = Schema::of::<T>().check_text(value).pop()
+        {
+            return Err(wrong(fault.message).into());
         }
         T::parse_from_parameters(sent.into_iter().map(|(_, value)| value))
             .map(Self)

@@ -45,6 +45,14 @@ impl Schema {
         faults.0
     }
 
+    /// Everything that is wrong with a parameter, whose text stands for a value of this schema.
+    pub(super) fn check_text(&self, text: &str) -> Vec<Violation> {
+        let plain = matches!(self.resolve(&self.root).map(|schema| schema.ty), Some("boolean" | "integer" | "number"));
+        let value = if plain { serde_json::from_str(text).ok() } else { None };
+        let value = value.filter(|value: &Value| value.is_boolean() || value.is_number());
+        self.check(&value.unwrap_or_else(|| Value::String(text.to_owned())))
+    }
+
     fn value(&self, schema: &MetaSchemaRef, value: &Value, at: &Place<'_>, faults: &mut Faults) {
         if let Some(schema) = self.resolve(schema) {
             self.inline(schema, value, at, faults);

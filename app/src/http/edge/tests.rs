@@ -497,19 +497,25 @@ async fn path_variables_are_read_by_name() {
 #[tokio::test]
 async fn queries_are_held_to_what_the_document_says() {
     let server = start().await;
-    for (query, field) in [
-        ("?limit=0", "limit"),
-        ("?limit=101", "limit"),
-        ("?limit=-1", "limit"),
-        ("?limit=", "limit"),
-        ("?limit=1e1", "limit"),
-        ("?limit=10&limit=20", "limit"),
-        ("?limit=99999999999999999999", "limit"),
-        ("?cursor=nonsense", "cursor"),
-        ("?cursor=", "cursor"),
-        ("?archived=perhaps", "archived"),
+    let no_cursor = "is no cursor of this list; leave it out to start from the first page";
+    for (query, field, said) in [
+        ("?limit=0", "limit", "must be at least 1"),
+        ("?limit=101", "limit", "must be at most 100"),
+        ("?limit=-1", "limit", "must be at least 1"),
+        ("?limit=", "limit", "must be an integer"),
+        ("?limit=null", "limit", "must be an integer"),
+        ("?limit=1e1", "limit", "must be an integer"),
+        ("?limit=10&limit=20", "limit", "must come once"),
+        ("?limit=99999999999999999999", "limit", "must be an integer"),
+        ("?cursor=nonsense", "cursor", no_cursor),
+        ("?cursor=", "cursor", no_cursor),
+        ("?archived=perhaps", "archived", "must be true or false"),
+        ("?archived=1", "archived", "must be true or false"),
+        ("?archived=null", "archived", "must be true or false"),
+        ("?archived=%00", "archived", "must be true or false"),
     ] {
-        assert_eq!(server.get(&things(query)).await.fields(), [field], "{query}");
+        let answer = server.get(&things(query)).await;
+        assert_eq!(answer.json()["errors"], json!([{"field": field, "message": said}]), "{query}");
     }
     let long = format!("?cursor={}", "A".repeat(10_000));
     assert_eq!(server.get(&things(&long)).await.fields(), ["cursor"]);

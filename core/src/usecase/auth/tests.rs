@@ -6,52 +6,13 @@ use mockall::predicate::eq;
 use super::*;
 use crate::change::{Change, Record, Ref};
 use crate::error::{Backend, Failure};
-use crate::model::chat::ReplyLimits;
 use crate::model::password::PasswordHash;
 use crate::model::secret::ServerKey;
 use crate::model::session::Lifetimes;
-use crate::port::clock::{MockClock, MockEntropy};
 use crate::port::passwords::MockPasswordHasher;
 use crate::port::store::{MockSessionRepository, MockUnitOfWork, MockUserRepository};
 use crate::port::tokens::MockTokenSigner;
-
-const NOW: Timestamp = Timestamp::from_micros(1_769_851_800_000_000);
-const KEY: ServerKey = ServerKey::new([5; 32]);
-
-fn settings() -> Settings {
-    Settings {
-        key: KEY,
-        lifetimes: Lifetimes::default(),
-        setup_token: None,
-        default_model: None,
-        reply: ReplyLimits::default(),
-    }
-}
-
-fn ben() -> User {
-    User {
-        id: uuid::Uuid::from_u128(1).into(),
-        email: Email::stored("ben@example.com".into()),
-        name: "Ben".into(),
-        role: GlobalRole::User,
-        is_active: true,
-        must_change_password: false,
-        password: PasswordHash::new("$hash"),
-        credentials_epoch: 3,
-        created_at: NOW,
-        updated_at: NOW,
-        version: Version(7),
-    }
-}
-
-/// A clock that stands, and chance that is always the same.
-fn ports() -> Ports {
-    let mut clock = MockClock::new();
-    clock.expect_now().return_const(NOW);
-    let mut entropy = MockEntropy::new();
-    entropy.expect_fill().returning(|buffer| buffer.fill(9));
-    Ports { clock: Arc::new(clock), entropy: Arc::new(entropy), ..Ports::untouched() }
-}
+use crate::usecase::cast::{Commit, KEY, NOW, ben, ports, settings, work};
 
 fn knowing(user: Option<User>) -> Arc<MockUserRepository> {
     let mut users = MockUserRepository::new();
@@ -206,4 +167,18 @@ fn only_the_installation_decides_who_set_up() {
         let told = matches!(answer, Err(Error::Conflict(Obstacle::SetupCompleted)));
         assert_eq!(told, completed, "{answer:?}");
     }
+}
+
+// An account that is deleted between the look and the session is like one that never was.
+#[test]
+fn an_account_that_goes_meanwhile_is_not_signed_in_to() {
+    let mut passwords = MockPasswordHasher::new();
+    passwords.expect_verify().returning(|_, _| Ok(Verdict::Right));
+    let mut tokens = MockTokenSigner::new();
+    tokens.expect_sign().returning(|_| Ok(Secret::new("token")));
+    let (work, _) = work([Commit::Refused(Conflict::MissingParent, 0)]);
+    let users = knowing(Some(ben()));
+    let ports = Ports { users, passwords: Arc::new(passwords), tokens: Arc::new(tokens), work, ..ports() };
+    let answer = login(ports, "ben@example.com");
+    assert!(matches!(answer, Err(Error::Unauthenticated(Unauthenticated::Credentials))), "{answer:?}");
 }
