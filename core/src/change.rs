@@ -143,7 +143,8 @@ pub enum Change {
     /// The row of the record's key and version becomes the record, with the next version; else [`Stale`](crate::error::Conflict::Stale).
     Update(Record),
     /// The row of this key and version goes; else `Stale`. Rows that belong to it go with it. Of a workspace, all that leads to it goes: its
-    /// members, its invitations, its running replies. What nobody can reach by then is left to [`purge`](crate::port::store::UnitOfWork::purge).
+    /// members, whose `Memberships` are counted down, its invitations, its running replies. What nobody can reach by then is left to
+    /// [`purge`](crate::port::store::UnitOfWork::purge).
     Delete(Ref, Version),
     /// The row stands in this version and does so until the commit; else `Stale`. Nothing is written.
     Expect(Ref, Version),

@@ -42,7 +42,7 @@ CREATE INDEX users_by_role ON users (role, is_active);
 CREATE INDEX memberships_by_role ON memberships (workspace_id, role);
 CREATE INDEX sessions_by_end ON sessions (expires_at);
 
--- A deleted workspace has no members, a closed log, and chats whose archived is 2 or 3. Its rows go in the background.
+-- A deleted workspace has no members and a closed log. Its rows go in the background.
 ALTER TABLE workspaces ADD COLUMN deleted SMALLINT NOT NULL DEFAULT 0;
 CREATE INDEX workspaces_deleted ON workspaces (deleted);
 ALTER TABLE event_heads ADD COLUMN closed SMALLINT NOT NULL DEFAULT 0;

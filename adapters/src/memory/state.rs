@@ -201,6 +201,9 @@ impl State {
         let children: Vec<Ref> =
             self.rows.iter().filter(|(_, row)| parents(row).contains(&key)).map(|(child, _)| *child).collect();
         for child in children {
+            if let (Ref::Workspace(_), Ref::Membership(_, user)) = (key, child) {
+                *self.counters.entry(Counter::Memberships(user)).or_default() -= 1;
+            }
             self.remove(child);
         }
     }

@@ -15,7 +15,7 @@ use private_chat_core::id::{MessageId, WorkspaceId};
 use private_chat_core::model::chat::{Message, MessageStatus};
 use sqlx::Error;
 
-use super::code::{self, Code as _, EventCode};
+use super::code::{self, Code as _, EventCode, MEMBERSHIPS};
 use super::dialect::{Fault, fault};
 use super::purge;
 use super::read::RUNNING_OF;
@@ -265,7 +265,7 @@ impl Unit<'_, '_> {
     async fn append(&mut self, message: &Message) -> Result<(), Stop> {
         let at = message.created_at;
         let sql = "UPDATE chats SET message_count = message_count + 1, last_message_at = ?, active_at = ? \
-                   WHERE id = ? AND workspace_id = ? AND archived < 2";
+                   WHERE id = ? AND workspace_id = ?";
         let rows = self.connection.execute(sql, args![at, at, &message.chat, &message.workspace]).await?;
         one(rows, Conflict::MissingParent)?;
         let row = match &message.parent {
@@ -360,6 +360,9 @@ impl Unit<'_, '_> {
         let rows = statement::delete(self.connection, key, version).await?;
         match key {
             Ref::Workspace(workspace) => {
+                let sql = "UPDATE counters SET value = value - 1 \
+                           WHERE kind = ? AND owner_id IN (SELECT m.user_id FROM memberships m WHERE m.workspace_id = ?)";
+                self.connection.execute(sql, args![MEMBERSHIPS, workspace]).await?;
                 // All that leads to it; its invitations go with the members.
                 for sql in [
                     "DELETE FROM running_replies WHERE workspace_id = ?",

@@ -29,7 +29,6 @@ use async_trait::async_trait;
 use figment::Figment;
 use private_chat_core::change::{Changes, Checkpoint, Checkpointed, Committed};
 use private_chat_core::error::Failure;
-use private_chat_core::id::WorkspaceId;
 use private_chat_core::port::Result;
 use private_chat_core::port::store::{Over, Store, UnitOfWork};
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
@@ -134,19 +133,6 @@ impl SqlStore {
         timeout(dialect::READ, looking).await.unwrap_or_else(late)
     }
 
-    /// Hides the chats of a workspace that is deleted already: no failure can take that back, and its members are gone.
-    async fn hide(&self, workspace: WorkspaceId) {
-        loop {
-            match self.transact(purge::Hiding(workspace)).await {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(failure) => {
-                    return tracing::warn!(%workspace, %failure, "chats of a deleted workspace are left to be purged");
-                }
-            }
-        }
-    }
-
     async fn transact<W: Work<Made: Sync>>(&self, work: W) -> Result<W::Made> {
         match self.database()? {
             Database::Sqlite { writer, .. } => writer.transact(work).await,
@@ -213,12 +199,7 @@ where
 #[async_trait]
 impl UnitOfWork for SqlStore {
     async fn commit(&self, changes: Changes) -> Result<Committed> {
-        let deleted: Vec<_> = purge::deleted(&changes).collect();
-        let committed = self.transact(changes).await?;
-        for workspace in deleted {
-            self.hide(workspace).await;
-        }
-        Ok(committed)
+        self.transact(changes).await
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Checkpointed> {

@@ -1,20 +1,16 @@
 //! What goes in the background, a little at a time: what is over, and what deleted workspaces leave behind.
 //!
-//! Deleting a workspace takes away its members, closes its event log and marks its row, all in one unit, however large it is. Its chats, which
-//! are found without their workspace's row, are then hidden in small steps before the unit's caller is answered: `archived` becomes 2 or 3. Its
-//! messages stay where they are, behind the chats. All rows of it go when they are purged.
+//! Deleting a workspace takes away its members, closes its event log and marks its row, all in one unit, however large it is. What only a
+//! member asks for stays where it is, so that no hot read has to look whether its workspace still stands, and goes when it is purged.
 
 use async_trait::async_trait;
 use private_chat_core::change::{Change, Changes, Ref};
 use private_chat_core::id::{ChatId, WorkspaceId};
 use private_chat_core::port::store::Over;
 use private_chat_core::time::Timestamp;
-use sqlx::Error;
-use std::sync::LazyLock;
 
 use super::code::MEMBERS;
 use super::commit::{Refusal, Work};
-use super::read::{BULK, bulk, filled};
 use super::seam::{Arg, Connection, args};
 
 /// About how many rows one transaction removes.
@@ -155,33 +151,4 @@ pub(super) fn deleted(changes: &Changes) -> impl Iterator<Item = WorkspaceId> {
         Change::Delete(Ref::Workspace(workspace), _) => Some(*workspace),
         _ => None,
     })
-}
-
-/// Hides some chats of a deleted workspace.
-pub(super) struct Hiding(pub(super) WorkspaceId);
-
-#[async_trait]
-impl Work for Hiding {
-    /// How many; none when all are hidden.
-    type Made = u64;
-
-    async fn perform(&self, connection: &mut Connection<'_>) -> Result<u64, Refusal> {
-        let sql = "SELECT c.id FROM chats c WHERE c.workspace_id = ? AND c.archived < 2 LIMIT ?";
-        let rows = connection.fetch(sql, args![&self.0, BATCH]).await?;
-        let mut chats = rows.iter().map(|row| row.columns().id()).collect::<Result<Vec<ChatId>, _>>()?;
-        chats.sort_unstable();
-        for some in chats.chunks(BULK) {
-            hide(connection, some).await?;
-        }
-        Ok(chats.len() as u64)
-    }
-}
-
-async fn hide(connection: &mut Connection<'_>, some: &[ChatId]) -> Result<(), Error> {
-    static SQL: LazyLock<String> = LazyLock::new(|| {
-        let head = "UPDATE chats SET archived = archived + 2 WHERE archived < 2 AND id IN (";
-        bulk(head, "?", ", ") + ")"
-    });
-    let keys: Vec<_> = filled(some).map(Arg::from).collect();
-    connection.execute(&SQL, &keys).await.map(drop)
 }

@@ -303,11 +303,7 @@ pub(super) const INVITATIONS_OF: &str = concat!(
 #[async_trait]
 impl ChatRepository for SqlStore {
     async fn chat(&self, workspace: WorkspaceId, id: ChatId) -> Result<Option<Chat>> {
-        let sql = concat!(
-            "SELECT ",
-            chat_columns!(),
-            " FROM chats c WHERE c.id = ? AND c.workspace_id = ? AND c.archived < 2"
-        );
+        let sql = concat!("SELECT ", chat_columns!(), " FROM chats c WHERE c.id = ? AND c.workspace_id = ?");
         self.database()?.first(sql, args![&id, &workspace], row::chat).await
     }
 
@@ -345,13 +341,8 @@ impl ChatRepository for SqlStore {
     }
 
     async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>> {
-        let sql = concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM messages m WHERE m.id = ? AND m.chat_id = ? \
-             AND (SELECT c.archived FROM chats c WHERE c.id = ?) < 2"
-        );
-        self.database()?.first(sql, args![&id, &chat, &chat], row::message).await
+        let sql = concat!("SELECT ", message_columns!(), " FROM messages m WHERE m.id = ? AND m.chat_id = ?");
+        self.database()?.first(sql, args![&id, &chat], row::message).await
     }
 
     async fn messages(&self, chat: ChatId, order: Order, page: PageRequest<Seq>) -> Result<Page<Message, Seq>> {
@@ -360,7 +351,7 @@ impl ChatRepository for SqlStore {
             Order::Descending => (MESSAGES_DOWN, Seq::MAX),
         };
         let after = page.after.unwrap_or(from);
-        let found = self.database()?.all(sql, args![&chat, after, &chat, page.limit.overfetch()], row::message).await?;
+        let found = self.database()?.all(sql, args![&chat, after, page.limit.overfetch()], row::message).await?;
         Ok(Page::from_overfetched(found, page.limit, |message| message.seq))
     }
 }
@@ -369,7 +360,7 @@ const MESSAGES_UP: &str = concat!(
     "SELECT ",
     message_columns!(),
     " FROM messages m \
-     WHERE m.chat_id = ? AND m.seq > ? AND (SELECT c.archived FROM chats c WHERE c.id = ?) < 2 \
+     WHERE m.chat_id = ? AND m.seq > ? \
      ORDER BY m.seq ASC LIMIT ?"
 );
 
@@ -377,7 +368,7 @@ pub(super) const MESSAGES_DOWN: &str = concat!(
     "SELECT ",
     message_columns!(),
     " FROM messages m \
-     WHERE m.chat_id = ? AND m.seq < ? AND (SELECT c.archived FROM chats c WHERE c.id = ?) < 2 \
+     WHERE m.chat_id = ? AND m.seq < ? \
      ORDER BY m.seq DESC LIMIT ?"
 );
 
@@ -391,11 +382,9 @@ impl ReplyRepository for SqlStore {
         let sql = concat!(
             "SELECT ",
             event_columns!(),
-            " FROM events e WHERE e.workspace_id = ? AND e.number > ? \
-             AND (SELECT h.closed FROM event_heads h WHERE h.workspace_id = ?) = 0 \
-             ORDER BY e.number LIMIT ?"
+            " FROM events e WHERE e.workspace_id = ? AND e.number > ? ORDER BY e.number LIMIT ?"
         );
-        let args = args![&workspace, after, &workspace, limit.overfetch() - 1];
+        let args = args![&workspace, after, limit.overfetch() - 1];
         self.database()?.all(sql, args, row::event).await
     }
 

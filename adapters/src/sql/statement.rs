@@ -290,7 +290,7 @@ pub(super) async fn update(connection: &mut Connection<'_>, record: &Record) -> 
         Record::Chat(it) => {
             let sql = "UPDATE chats SET title = ?, visibility = ?, model = ?, system_prompt = ?, archived = ?, created_by = ?, \
                        active_at = COALESCE(last_message_at, ?), created_at = ?, updated_at = ?, version = version + 1 \
-                       WHERE id = ? AND archived < 2 AND version = ?";
+                       WHERE id = ? AND version = ?";
             let args = args![
                 &it.title,
                 it.visibility.code(),
@@ -385,7 +385,7 @@ const fn guarded(key: &Ref) -> (&'static str, &'static str) {
         ),
         Ref::Membership(..) => guarded!("memberships", "workspace_id = ? AND user_id = ?"),
         Ref::Invitation(_) => guarded!("invitations", "id = ?"),
-        Ref::Chat(_) => guarded!("chats", "id = ? AND archived < 2"),
+        Ref::Chat(_) => guarded!("chats", "id = ?"),
         Ref::Message(..) => guarded!("messages", "chat_id = ? AND id = ?"),
         Ref::RunningReply(_) => guarded!("running_replies", "message_id = ?"),
         Ref::Instance(_) => guarded!("instances", "id = ?"),

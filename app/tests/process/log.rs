@@ -24,6 +24,10 @@ async fn canaries() {
     const SYSTEM: &str = "canary-of-a-system-prompt";
     const QUERY: &str = "canary-of-a-query";
     const SETUP: &str = "canary-of-a-setup-token";
+    const FIRST: &str = "canary-of-a-first-password";
+    const RESET: &str = "canary-of-another-password";
+    const NEWCOMER: &str = "canary-of-a-newcomer";
+    const REPEATED: &str = "canary-of-a-repeated-request";
     let upstream = Upstream::start().await;
     let home = Home::with_keys()
         .asking(&upstream)
@@ -32,7 +36,9 @@ async fn canaries() {
         .set("RUST_LOG", "trace");
     let program = home.start().await;
     let stranger = program.api();
-    let mut secrets = [PASSWORD, WRONG, NEW, KEY, TEXT, SYSTEM, QUERY, SETUP].map(str::to_owned).to_vec();
+    let mut secrets = [PASSWORD, WRONG, NEW, KEY, TEXT, SYSTEM, QUERY, SETUP, FIRST, RESET, NEWCOMER, REPEATED]
+        .map(str::to_owned)
+        .to_vec();
     let mut problems = Vec::new();
 
     let ann = json!({"email": "ann@example.com", "name": "Ann", "password": PASSWORD, "setup_token": SETUP});
@@ -62,6 +68,22 @@ async fn canaries() {
     let refused = ann.exchange(&chat, &format!("{TEXT} {REFUSED}")).await.expect(201);
     assert_eq!(refused["reply"]["status"], "failed");
     problems.push(refused["reply"]["error"].clone());
+    // Accounts that others make, and those that come by an invitation.
+    let bob = json!({"email": "bob@example.com", "name": "Bob", "password": FIRST});
+    let bob = ann.post_once("/users/", &bob, REPEATED).await.expect(201);
+    ann.put(&format!("/users/{}", bob["id"].as_str().unwrap()), &json!({"password": RESET})).await.expect(200);
+    let own = format!("/users/{}", ann.me().await["id"].as_str().unwrap());
+    let moved = json!({"email": "anna@example.com", "current_password": WRONG});
+    problems.push(ann.put(&own, &moved).await.expect(401));
+    let cyd = json!({"email": "cyd@example.com", "role": "MEMBER"});
+    let invited = ann.post_once(&format!("{workspace}/invite"), &cyd, REPEATED).await;
+    problems.push(invited.expect(422));
+    let invited = ann.post(&format!("{workspace}/invite"), &cyd).await.expect(201);
+    let token = invited["token"].as_str().unwrap().to_owned();
+    problems.push(ann.post("/invitations/accept", &json!({"token": token})).await.expect(404));
+    let cyd = json!({"token": token, "name": "Cyd", "password": NEWCOMER});
+    let cyd = stranger.post("/auth/register", &cyd).await.expect(201);
+    secrets.extend([token, cyd["tokens"]["refresh_token"].as_str().unwrap().to_owned()]);
     // What is wrong is told without being repeated.
     let wrong = json!({"content": [TEXT], "canary": TEXT});
     problems.push(ann.post(&format!("{chat}/message"), &wrong).await.expect(422));

@@ -119,8 +119,8 @@ async fn two_at_once(home: Home) {
         ann.moved_to(program).get("/auth/me").await.expect(200);
         program.api().get("/health/ready").await.expect(200);
     }
-    let migrated: usize = [&a, &b].map(|program| program.entries("the database was migrated").len()).iter().sum();
-    assert_eq!(migrated, 1, "just one of them migrates");
+    let migrated = [&a, &b].map(|program| program.entries("the database was migrated").len());
+    assert!(migrated.contains(&0) && migrated != [0, 0], "just one of them migrates: {migrated:?}");
 }
 
 // F11, R111

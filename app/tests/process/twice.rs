@@ -80,7 +80,7 @@ async fn messages(database: Option<Arc<Database>>) {
     at_b.post_once(path, &other, "whole").await.is_problem(422, "idempotency_key_reused");
     let other_chat = at_a.make_chat(chat.split_once("/chat/").unwrap().0).await;
     at_b.post_once(&format!("{other_chat}/message"), &body, "whole").await.is_problem(422, "idempotency_key_reused");
-    for bad in ["", &"k".repeat(256), "two words\u{7f}"] {
+    for bad in ["", &"k".repeat(256), "two words"] {
         let answer = at_a.post_once(path, &other, bad).await;
         answer.is_problem(422, "invalid");
     }

@@ -4,7 +4,7 @@
 //! on however many processes. The others find the note and answer with what was made, as it is then.
 
 use super::ATTEMPTS;
-use crate::change::{Change, Changes, Ref, Version};
+use crate::change::{Changes, Version};
 use crate::error::{Error, Obstacle};
 use crate::id::UserId;
 use crate::model::idempotency::{KeyedRequest, LIFETIME, Made, Repeatable};
@@ -91,18 +91,16 @@ impl Stamp {
     /// Adds the note of what the unit makes.
     pub(super) fn add(self, changes: Changes, made: Made) -> Changes {
         let Some(Stamped { user, request, expired, now }) = self.0 else { return changes };
-        let changes = match expired {
-            Some(version) => changes.with(Change::Delete(Ref::KeyedRequest(user, request.key), version)),
-            None => changes,
-        };
-        changes.insert(KeyedRequest {
+        let note = KeyedRequest {
             user,
             key: request.key,
             fingerprint: request.fingerprint,
             made,
             created_at: now,
-            version: Version::FIRST,
-        })
+            version: expired.unwrap_or(Version::FIRST),
+        };
+        // An old note is written over, never deleted: the new one would have its version, and whoever comes second would take it for the old one.
+        if expired.is_some() { changes.update(note) } else { changes.insert(note) }
     }
 }
 

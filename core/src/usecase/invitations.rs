@@ -84,13 +84,15 @@ impl Invitations {
         let workspace = member.workspace();
         deciding_again(|| async {
             let membership = member.still(&self.ports, Right::Invite).await?;
+            // Looked for before the member is: where it is accepted in between, it can't be deleted any more, and they are found to be a member.
+            let earlier = self.ports.workspaces.invitation_to(workspace, email).await?;
             if let Some(user) = self.ports.users.user_by_email(email).await?
                 && self.ports.workspaces.membership(workspace, user.id).await?.is_some()
             {
                 return Err(Stale::Ended(Error::Conflict(Obstacle::AlreadyMember)));
             }
             let mut changes = Changes::new().expect(Ref::Membership(workspace, membership.user), membership.version);
-            if let Some(earlier) = self.ports.workspaces.invitation_to(workspace, email).await? {
+            if let Some(earlier) = earlier {
                 changes = changes.delete(earlier.invitation);
             }
             let (id, now) = (self.ports.new_id(), self.ports.clock.now());
@@ -165,7 +167,7 @@ impl Invitations {
     /// Joins the workspace that the actor is invited into; the invitation is spent.
     ///
     /// # Errors
-    /// `NotFound(Invitation)` unless it stands and is addressed to the actor; `Conflict(AlreadyMember)`; `Conflict(TooManyWorkspaces)`;
+    /// `NotFound(Invitation)` unless it stands, whoever made it may still invite, and it is addressed to the actor; `Conflict(AlreadyMember)`; `Conflict(TooManyWorkspaces)`;
     /// `NotFound(Workspace)` for one who was removed as soon as they had joined.
     pub async fn accept(&self, actor: &Actor, which: &Which) -> Result<Joined, Error> {
         let joining = deciding_again(|| async {
@@ -174,10 +176,11 @@ impl Invitations {
             if self.ports.workspaces.membership(workspace, user.id).await?.is_some() {
                 return Err(Stale::Ended(Error::Conflict(Obstacle::AlreadyMember)));
             }
+            let inviter = self.inviter(&invited.invitation).await?.ok_or(Error::NotFound(Kind::Invitation))?;
             let joining = Joining::by(&invited.invitation, &user, self.ports.clock.now());
             // So that they still are an active user of this address.
             let changes = Changes::new().expect(Ref::User(user.id), user.version);
-            match self.ports.work.commit(joining.changes(changes, invited.invitation)).await {
+            match self.ports.work.commit(joining.changes(changes, invited.invitation, &inviter)).await {
                 Ok(committed) => Ok((joining, committed.first_event())),
                 Err(failure) => Err(joining_failed(failure, || Error::NotFound(Kind::Invitation))),
             }
@@ -232,20 +235,22 @@ impl Invitations {
         };
         let (session, refresh) = self.auth.open(&user, device, now);
         let tokens = self.auth.tokens(&user, &session, refresh, now)?;
-        let joining = Joining::by(&invited.invitation, &user, now);
-        let changes = joining.changes(Changes::new().insert(user.clone()).insert(session), invited.invitation);
-        match self.ports.work.commit(changes).await {
-            Ok(committed) => {
-                self.tell(joining, committed.first_event());
-                Ok(SignedIn { user, tokens })
+        let (joining, number) = deciding_again(|| async {
+            let Invited { invitation, .. } = self.standing(&which).await?.ok_or_else(unknown)?;
+            let inviter = self.inviter(&invitation).await?.ok_or_else(unknown)?;
+            let joining = Joining::by(&invitation, &user, now);
+            let changes = Changes::new().insert(user.clone()).insert(session.clone());
+            match self.ports.work.commit(joining.changes(changes, invitation, &inviter)).await {
+                Ok(committed) => Ok((joining, committed.first_event())),
+                Err(failure) if failure.conflict() == Some((Conflict::Duplicate, 0)) => {
+                    Err(Stale::Ended(Error::Conflict(Obstacle::EmailTaken)))
+                }
+                Err(failure) => Err(joining_failed(failure, unknown)),
             }
-            Err(failure) if failure.conflict() == Some((Conflict::Duplicate, 0)) => {
-                Err(Error::Conflict(Obstacle::EmailTaken))
-            }
-            // Spent or taken back meanwhile.
-            Err(failure) if failure.conflict().is_some() => Err(unknown()),
-            Err(failure) => Err(failure.into()),
-        }
+        })
+        .await?;
+        self.tell(joining, number);
+        Ok(SignedIn { user, tokens })
     }
 
     /// The invitation that is meant, while it stands.
@@ -261,6 +266,12 @@ impl Invitations {
         Ok(found.filter(|Invited { invitation, .. }| {
             invitation.stands(self.ports.clock.now()) && token.is_none_or(|token| token == invitation.token)
         }))
+    }
+
+    /// The membership of whoever made an invitation, if they still may invite: nobody grants what they lost.
+    async fn inviter(&self, invitation: &Invitation) -> Result<Option<Membership>, Failure> {
+        let inviter = self.ports.workspaces.membership(invitation.workspace, invitation.invited_by.id).await?;
+        Ok(inviter.filter(|inviter| Right::Invite.is_held_by(inviter.role)))
     }
 
     /// The invitation that is meant, where it is addressed to the actor as they are now.
@@ -297,9 +308,10 @@ impl Joining {
     }
 
     /// Adds all that goes with it. The invitation is spent: whoever comes second finds it gone.
-    fn changes(&self, changes: Changes, invitation: Invitation) -> Changes {
+    fn changes(&self, changes: Changes, invitation: Invitation, inviter: &Membership) -> Changes {
         let Membership { workspace, user, joined_at, .. } = self.membership;
         changes
+            .expect(Ref::Membership(workspace, inviter.user), inviter.version)
             .delete(invitation)
             .insert(self.membership.clone())
             .add(Counter::Members(workspace), 1, None)

@@ -46,10 +46,10 @@ impl Members {
         let workspace = member.workspace();
         let (number, participant) = deciding_again(|| async {
             let (joined, participant) = self.find(workspace, user).await?;
+            let acting = member.still(&self.ports, Right::ChangeRoles).await?;
             if participant.membership.role == role {
                 return Ok((None, participant));
             }
-            let acting = member.still(&self.ports, Right::ChangeRoles).await?;
             let mut changes = expecting(&acting, user);
             if participant.membership.role == Role::Owner {
                 changes = changes.update(self.without_owner(joined).await?);

@@ -264,7 +264,7 @@ async fn a_first_password_opens_nothing_but_its_own_change() {
         role: GlobalRole::User,
         must_change_password: true,
     };
-    let user = a.cases.users.create(&a.actor(&root).await, new).await.unwrap();
+    let user = a.cases.users.create(&a.actor(&root).await, new, None).await.unwrap();
     let (ben, phone) = (a.sign_in(&user).await, a.sign_in(&user).await);
     let barred = b.cases.auth.authenticate(&ben.access).await;
     assert!(matches!(barred, Err(Error::Forbidden(Forbidden::PasswordChangeRequired))), "{barred:?}");
@@ -324,17 +324,17 @@ async fn accounts_are_made_by_administrators_and_each_address_once() {
         must_change_password: false,
     };
     let users = &a.cases.users;
-    assert!(matches!(users.create(&ben, new("c@example.com")).await, Err(Error::Forbidden(Forbidden::Role))));
+    assert!(matches!(users.create(&ben, new("c@example.com"), None).await, Err(Error::Forbidden(Forbidden::Role))));
     a.store.set_pace(vec![2]);
-    let racing = join_all((0..10).map(|_| users.create(&root, new("c@example.com")))).await;
+    let racing = join_all((0..10).map(|_| users.create(&root, new("c@example.com"), None))).await;
     assert_eq!(racing.iter().filter(|answer| answer.is_ok()).count(), 1);
     for answer in racing {
         assert!(matches!(answer, Ok(_) | Err(Error::Conflict(Obstacle::EmailTaken))), "{answer:?}");
     }
     // R11
-    let same = users.create(&root, new(" C@EXAMPLE.COM ")).await;
+    let same = users.create(&root, new(" C@EXAMPLE.COM "), None).await;
     assert!(matches!(same, Err(Error::Conflict(Obstacle::EmailTaken))), "{same:?}");
-    match users.create(&root, NewUser { name: " ".into(), password: "short".into(), ..new("x") }).await {
+    match users.create(&root, NewUser { name: " ".into(), password: "short".into(), ..new("x") }, None).await {
         Err(Error::Invalid(violations)) => {
             let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
             assert_eq!(fields, ["email", "name", "password"]);

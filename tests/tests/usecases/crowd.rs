@@ -54,7 +54,7 @@ async fn everybody_talks_at_once_and_all_see_the_same() {
         let at = process.enter(&home.ann, &chats[n % CHATS], Right::Send).await.unwrap();
         let cases = process.cases.chats.clone();
         talking.spawn(async move {
-            let sent = cases.send(&at, a_message("Hi"), true).await.unwrap();
+            let sent = cases.send(&at, a_message("Hi"), true, None).await.unwrap();
             let screen = Viewer::of_reply(sent.watch.unwrap()).read_out().await;
             assert_eq!(screen.reply().status, MessageStatus::Complete);
         });

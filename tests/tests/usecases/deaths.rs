@@ -379,7 +379,7 @@ async fn a_send_of_a_process_that_was_declared_dead_is_left_by_nobody() {
     let chats = home.a.cases.chats.clone();
     let mut sending = JoinSet::new();
     sending.spawn(async move {
-        let sent = chats.send(&at, super::house::a_message("Hi"), false).await.unwrap();
+        let sent = chats.send(&at, super::house::a_message("Hi"), false, None).await.unwrap();
         sent.end.wait().await.unwrap().1
     });
     began.reached().await;

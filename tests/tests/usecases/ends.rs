@@ -329,7 +329,7 @@ async fn a_drain_gives_running_replies_their_time_and_interrupts_the_rest() {
     let replies = home.a.cases.replies.clone();
     draining.spawn(async move { replies.drain(30 * SECOND).await });
     settle().await;
-    let refused = home.a.cases.chats.send(&at, a_message("Late"), true).await.map(|_| ());
+    let refused = home.a.cases.chats.send(&at, a_message("Late"), true, None).await.map(|_| ());
     assert!(matches!(refused, Err(Error::ShuttingDown)), "{refused:?}");
     home.pass(10 * SECOND).await;
     home.a.parrot.release();
@@ -362,7 +362,8 @@ async fn a_send_that_meets_the_end_of_a_drain_is_interrupted_too() {
     let at = home.a.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
     let chats = home.a.cases.chats.clone();
     let mut sending = JoinSet::new();
-    sending.spawn(async move { chats.send(&at, a_message("Hi"), false).await.unwrap().end.wait().await.unwrap().1 });
+    sending
+        .spawn(async move { chats.send(&at, a_message("Hi"), false, None).await.unwrap().end.wait().await.unwrap().1 });
     began.reached().await;
     // All that runs was cut already, and its end takes a while to be stored, when the send is through at last.
     let ending = home.a.store.hold("end", Side::Before);
@@ -404,7 +405,7 @@ fn says(text: &str) -> Arc<dyn Inference> {
 async fn send_to(home: &Home, model: Option<&str>) -> Result<Message, Error> {
     let at = home.a.enter(&home.ann, &home.chat, Right::Send).await?;
     let new = NewMessage { model: model.map(str::to_owned), ..a_message("Hi") };
-    Ok(home.a.cases.chats.send(&at, new, false).await?.end.wait().await?.1)
+    Ok(home.a.cases.chats.send(&at, new, false, None).await?.end.wait().await?.1)
 }
 
 // R86
@@ -427,13 +428,16 @@ async fn the_model_is_the_messages_then_the_chats_then_the_workspaces_then_the_d
         model: Some(model.into()),
         system_prompt: None,
     };
-    let chat = home.a.cases.chats.create(&owner, new("house/two")).await.unwrap();
+    let chat = home.a.cases.chats.create(&owner, new("house/two"), None).await.unwrap();
     assert_eq!(answered_by(home.a.ask(&home.ann, &chat, "Hi").await), "house/two");
     assert_eq!(answered_by(send_to(&home, Some("house/one")).await.unwrap()), "house/one");
     for unknown in ["house/five", "mouse/one", "one", "house/", "house/one;drop"] {
         let answer = send_to(&home, Some(unknown)).await;
         assert!(matches!(answer, Err(Error::Invalid(_))), "{unknown}: {answer:?}");
-        assert!(matches!(home.a.cases.chats.create(&owner, new(unknown)).await, Err(Error::Invalid(_))), "{unknown}");
+        assert!(
+            matches!(home.a.cases.chats.create(&owner, new(unknown), None).await, Err(Error::Invalid(_))),
+            "{unknown}"
+        );
     }
     home.is_quiet().await;
 }
@@ -509,7 +513,8 @@ async fn a_provider_that_comes_back_between_send_and_reply_answers() {
     let at = home.a.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
     let chats = home.a.cases.chats.clone();
     let mut sending = JoinSet::new();
-    sending.spawn(async move { chats.send(&at, a_message("Hi"), false).await.unwrap().end.wait().await.unwrap().1 });
+    sending
+        .spawn(async move { chats.send(&at, a_message("Hi"), false, None).await.unwrap().end.wait().await.unwrap().1 });
     gate.reached().await;
     home.pass(6 * SECOND).await;
     gate.open();

@@ -198,7 +198,7 @@ async fn events_that_are_published_out_of_order_come_in_order() {
         system_prompt: None,
     };
     let late = new();
-    making.spawn(async move { chats.create(&member, late).await.unwrap() });
+    making.spawn(async move { chats.create(&member, late, None).await.unwrap() });
     first.reached().await;
     // Number two is stored and untold; three to six are told before it.
     home.a.ask(&home.ann, &home.chat, "Hi").await;
@@ -231,7 +231,8 @@ async fn events_that_came_early_wait_for_the_ones_before_them() {
     let at = home.a.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
     let chats = home.a.cases.chats.clone();
     let mut sending = JoinSet::new();
-    sending.spawn(async move { chats.send(&at, a_message("Hi"), false).await.unwrap().end.wait().await.unwrap() });
+    sending
+        .spawn(async move { chats.send(&at, a_message("Hi"), false, None).await.unwrap().end.wait().await.unwrap() });
     gate.reached().await;
     let made = home.a.new_chat(&home.ann, home.workspace, Visibility::Workspace).await;
     settle().await;

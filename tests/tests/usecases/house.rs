@@ -8,27 +8,32 @@ use private_chat_adapters::memory::{
 };
 use private_chat_core::change::{Changes, Counter, Version};
 use private_chat_core::error::Error;
-use private_chat_core::id::{ChatId, MessageId, WorkspaceId};
+use private_chat_core::id::{ChatId, MessageId, UserId, WorkspaceId};
 use private_chat_core::model::chat::{Chat, Message, MessageStatus, Parameters, ReplyLimits, Visibility};
+use private_chat_core::model::invitation::{InvitationToken, Invited};
 use private_chat_core::model::password::Password;
 use private_chat_core::model::secret::ServerKey;
 use private_chat_core::model::session::{Device, Lifetimes};
 use private_chat_core::model::user::{GlobalRole, User};
-use private_chat_core::model::workspace::{Membership, Role};
+use private_chat_core::model::workspace::{Joined, Membership, Participant, Role};
 use private_chat_core::page::{Limit, PageRequest};
 use private_chat_core::policy::Right;
 use private_chat_core::port::Ports;
 use private_chat_core::port::inference::Inference;
 use private_chat_core::port::passwords::PasswordHasher as _;
 use private_chat_core::port::store::{ChatRepository as _, Order, UnitOfWork as _, WorkspaceRepository as _};
+use private_chat_core::time::Timestamp;
 use private_chat_core::usecase::auth::{Actor, SignedIn};
 use private_chat_core::usecase::chats::{InChat, NewChat, NewMessage, Sent};
+use private_chat_core::usecase::invitations::Which;
 use private_chat_core::usecase::live::{Scope, Watch};
+use private_chat_core::usecase::users::UserChange;
 use private_chat_core::usecase::workspaces::{Member, NewWorkspace};
 use private_chat_core::usecase::{Settings, UseCases};
 use private_chat_tests::fixture;
 use tokio::task::JoinSet;
 
+use super::screen::Viewer;
 use super::troubled::TroubledStore;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -127,6 +132,11 @@ impl House {
         Process::start(ports, store, tasks, parrot, settings).await
     }
 
+    /// What the setup leaves besides the first administrator.
+    pub(crate) async fn set_up(&self) {
+        self.store.commit(Changes::new().insert(fixture::an_installation())).await.unwrap();
+    }
+
     /// A person with an account, who has not signed in.
     pub(crate) async fn account(&self, name: &str) -> User {
         let password = self.hasher.hash(Password::presented(PASSWORD.to_owned()).unwrap()).await.unwrap();
@@ -139,7 +149,11 @@ impl House {
     pub(crate) async fn join(&self, workspace: WorkspaceId, user: &User, role: Role) -> Membership {
         let membership =
             Membership { workspace, user: user.id, role, joined_at: fixture::now(), version: Version::FIRST };
-        let changes = Changes::new().insert(membership.clone()).add(Counter::Members(workspace), 1, None);
+        let changes = Changes::new().insert(membership.clone()).add(Counter::Members(workspace), 1, None).add(
+            Counter::Memberships(user.id),
+            1,
+            None,
+        );
         self.store.commit(changes).await.unwrap();
         membership
     }
@@ -147,7 +161,12 @@ impl House {
     /// Takes a membership away.
     pub(crate) async fn remove(&self, workspace: WorkspaceId, user: &User) {
         let membership = self.store.membership(workspace, user.id).await.unwrap().unwrap();
-        self.store.commit(Changes::new().delete(membership)).await.unwrap();
+        let changes = Changes::new().delete(membership).add(Counter::Members(workspace), -1, None).add(
+            Counter::Memberships(user.id),
+            -1,
+            None,
+        );
+        self.store.commit(changes).await.unwrap();
     }
 
     /// All messages of a chat as they are stored, oldest first.
@@ -172,6 +191,11 @@ impl House {
     /// The reply to the last message of a chat.
     pub(crate) async fn last(&self, chat: ChatId) -> Message {
         self.messages(chat).await.pop().unwrap()
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Timestamp {
+        private_chat_core::port::clock::Clock::now(&*self.clock)
     }
 
     /// Lets time pass.
@@ -257,7 +281,7 @@ impl Process {
 
     async fn send_as(&self, person: &Person, chat: &Chat, text: &str, watched: bool) -> Result<Sent, Error> {
         let at = self.enter(person, chat, Right::Send).await?;
-        self.cases.chats.send(&at, a_message(text), watched).await
+        self.cases.chats.send(&at, a_message(text), watched, None).await
     }
 
     /// Sends, and waits for the reply's end; time stands still.
@@ -290,12 +314,79 @@ impl Process {
     pub(crate) async fn new_chat(&self, person: &Person, workspace: WorkspaceId, visibility: Visibility) -> Chat {
         let member = self.member(person, workspace, Right::CreateChat).await.unwrap();
         let new = NewChat { title: None, visibility, model: None, system_prompt: None };
-        self.cases.chats.create(&member, new).await.unwrap()
+        self.cases.chats.create(&member, new, None).await.unwrap()
+    }
+
+    /// Follows a whole workspace, from now on.
+    pub(crate) async fn view(&self, person: &Person, workspace: WorkspaceId) -> Viewer {
+        Viewer::of(self.watch(person, workspace, None).await.unwrap())
+    }
+
+    pub(crate) async fn invite(
+        &self,
+        owner: &Person,
+        workspace: WorkspaceId,
+        email: &str,
+        role: Role,
+    ) -> Result<(Invited, InvitationToken), Error> {
+        let member = self.member(owner, workspace, Right::Invite).await?;
+        self.cases.invitations.invite(&member, email, role, None).await
+    }
+
+    pub(crate) async fn accept(&self, person: &Person, which: &Which) -> Result<Joined, Error> {
+        self.cases.invitations.accept(&self.cases.auth.authenticate(&person.access).await?, which).await
+    }
+
+    pub(crate) async fn decline(&self, person: &Person, which: &Which) -> Result<(), Error> {
+        self.cases.invitations.decline(&self.cases.auth.authenticate(&person.access).await?, which).await
+    }
+
+    /// Who belongs to a workspace, as one of them sees it.
+    pub(crate) async fn members(&self, person: &Person, workspace: WorkspaceId) -> Vec<(UserId, Role)> {
+        let member = self.member(person, workspace, Right::SeeMembers).await.unwrap();
+        let page = PageRequest { after: None, limit: Limit::MOST };
+        let page = self.cases.members.list(&member, page).await.unwrap();
+        assert_eq!(page.next, None);
+        assert_eq!(member.joined().member_count, page.items.len() as u64);
+        page.items.into_iter().map(|member| (member.membership.user, member.membership.role)).collect()
+    }
+
+    pub(crate) async fn give_role(
+        &self,
+        owner: &Person,
+        workspace: WorkspaceId,
+        user: UserId,
+        role: Role,
+    ) -> Result<Participant, Error> {
+        let member = self.member(owner, workspace, Right::ChangeRoles).await?;
+        self.cases.members.change_role(&member, user, role).await
+    }
+
+    /// Removes a member, or lets somebody leave.
+    pub(crate) async fn remove(&self, person: &Person, workspace: WorkspaceId, user: UserId) -> Result<(), Error> {
+        let member = self.member(person, workspace, Right::Leave).await?;
+        self.cases.members.remove(&member, user).await
+    }
+
+    pub(crate) async fn delete_workspace(&self, person: &Person, workspace: WorkspaceId) -> Result<(), Error> {
+        let member = self.member(person, workspace, Right::DeleteWorkspace).await?;
+        self.cases.workspaces.delete(&member).await
+    }
+
+    pub(crate) async fn change_user(&self, person: &Person, user: UserId, change: UserChange) -> Result<User, Error> {
+        let actor = self.cases.auth.authenticate(&person.access).await?;
+        let account = self.cases.users.open(actor, user).await?;
+        self.cases.users.change(&account, change).await
+    }
+
+    pub(crate) async fn delete_user(&self, admin: &Person, user: UserId, heir: Option<UserId>) -> Result<(), Error> {
+        let actor = self.cases.auth.authenticate(&admin.access).await?;
+        self.cases.users.delete(&actor, user, heir).await
     }
 
     pub(crate) async fn new_workspace(&self, person: &Person) -> WorkspaceId {
         let new = NewWorkspace { name: "Research".into(), description: None };
-        self.cases.workspaces.create(&self.actor(person).await, new).await.unwrap().workspace.id
+        self.cases.workspaces.create(&self.actor(person).await, new, None).await.unwrap().workspace.id
     }
 }
 
@@ -365,7 +456,11 @@ impl Home {
 
 /// An administrator.
 pub(crate) async fn an_admin(process: &Process, house: &House) -> Person {
-    let user = house.account("Root").await;
+    an_admin_named("Root", process, house).await
+}
+
+pub(crate) async fn an_admin_named(name: &str, process: &Process, house: &House) -> Person {
+    let user = house.account(name).await;
     let admin = User { role: GlobalRole::Admin, ..user };
     house.store.commit(Changes::new().update(admin.clone())).await.unwrap();
     process.sign_in(&admin).await

@@ -110,7 +110,7 @@ async fn a_beginning_that_takes_its_time_is_not_taken_for_a_stray() {
     let chats = home.a.cases.chats.clone();
     let mut sending = tokio::task::JoinSet::new();
     sending.spawn(async move {
-        let sent = chats.send(&at, super::house::a_message("Hi"), false).await.unwrap();
+        let sent = chats.send(&at, super::house::a_message("Hi"), false, None).await.unwrap();
         sent.end.wait().await.unwrap().1
     });
     began.reached().await;

@@ -206,7 +206,7 @@ async fn live_through(turns: Vec<Turn>) {
                 let entered = process.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
                 let chats = process.cases.chats.clone();
                 sending.spawn(async move {
-                    let sent = chats.send(&entered, super::house::a_message("Hi"), true).await.unwrap();
+                    let sent = chats.send(&entered, super::house::a_message("Hi"), true, None).await.unwrap();
                     Viewer::of_reply(sent.watch.unwrap()).read_out().await
                 });
             }

@@ -84,7 +84,7 @@ async fn a_request_that_is_dropped_at_any_point_never_tears_a_reply() {
         let chats = home.a.cases.chats.clone();
         let mut request = JoinSet::new();
         request.spawn(async move {
-            let sent = chats.send(&at, a_message("Hi"), true).await.unwrap();
+            let sent = chats.send(&at, a_message("Hi"), true, None).await.unwrap();
             let mut watch = sent.watch.unwrap();
             while watch.next().await.is_some() {}
             sent.end.wait().await.unwrap();
@@ -116,7 +116,7 @@ async fn who_hangs_up_while_the_message_is_stored_gets_the_reply_all_the_same() 
         let storing = home.a.store.hold("begin", side);
         let chats = home.a.cases.chats.clone();
         let mut request = JoinSet::new();
-        request.spawn(async move { chats.send(&at, a_message("Hi"), true).await.map(|_| ()) });
+        request.spawn(async move { chats.send(&at, a_message("Hi"), true, None).await.map(|_| ()) });
         storing.reached().await;
         request.shutdown().await;
         storing.open();
@@ -192,12 +192,12 @@ async fn a_prompt_follows_one_branch_of_one_chat() {
     home.a.ask(&home.ann, &home.chat, "Left").await;
     let at = home.a.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
     let right = NewMessage { parent: Some(first.id), ..a_message("Right") };
-    home.a.cases.chats.send(&at, right, false).await.unwrap().end.wait().await.unwrap();
+    home.a.cases.chats.send(&at, right, false, None).await.unwrap().end.wait().await.unwrap();
     let told = home.a.parrot.completions().pop().unwrap().messages;
     let told: Vec<_> = told.iter().map(|message| message.content.as_str()).collect();
     assert_eq!(told, ["Root", "Yes.", "Right"]);
     let stranger = NewMessage { parent: Some(home.house.last(other.id).await.id), ..a_message("Elsewhere") };
-    let answer = home.a.cases.chats.send(&at, stranger, false).await.map(|_| ());
+    let answer = home.a.cases.chats.send(&at, stranger, false, None).await.map(|_| ());
     assert!(matches!(answer, Err(Error::NotFound(Kind::Message))), "{answer:?}");
 }
 
@@ -236,12 +236,12 @@ async fn the_system_prompt_comes_first_and_the_chats_own_goes_before_the_workspa
     home.a.cases.workspaces.change(&owner, change).await.unwrap();
     let visibility = private_chat_core::model::chat::Visibility::Private;
     let new = NewChat { title: None, visibility, model: None, system_prompt: Some("Mine.".into()) };
-    let own = home.a.cases.chats.create(&owner, new).await.unwrap();
+    let own = home.a.cases.chats.create(&owner, new, None).await.unwrap();
     for (chat, prompt) in [(&home.chat, "Ours."), (&own, "Mine.")] {
         let at = home.a.enter(&home.ann, chat, Right::Send).await.unwrap();
         let parameters = Parameters { temperature: Some(0.5), stop: vec!["END".into()], ..Parameters::default() };
         let new = NewMessage { parameters: parameters.clone(), ..a_message("Hi") };
-        home.a.cases.chats.send(&at, new, false).await.unwrap().end.wait().await.unwrap();
+        home.a.cases.chats.send(&at, new, false, None).await.unwrap().end.wait().await.unwrap();
         let asked = home.a.parrot.completions().pop().unwrap();
         assert_eq!((asked.model.as_str(), &asked.parameters), ("parrot", &parameters));
         assert_eq!(asked.messages.len(), 2);
@@ -257,7 +257,7 @@ async fn a_provider_hears_nothing_of_a_message_that_was_not_stored() {
     let gate = home.a.store.hold("begin", Side::Before);
     let chats = home.a.cases.chats.clone();
     let mut sending = JoinSet::new();
-    sending.spawn(async move { chats.send(&at, a_message("Hi"), true).await.map(|_| ()) });
+    sending.spawn(async move { chats.send(&at, a_message("Hi"), true, None).await.map(|_| ()) });
     gate.reached().await;
     settle().await;
     assert_eq!(home.a.parrot.completions(), []);
@@ -276,7 +276,7 @@ async fn what_is_no_message_is_refused_before_anything_is_read() {
     let home = Home::of(Script::new()).await;
     let at = home.a.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
     for text in ["", "  \n", "a\0b", &"x".repeat((64 << 10) + 1)] {
-        let answer = home.a.cases.chats.send(&at, a_message(text), false).await.map(|_| ());
+        let answer = home.a.cases.chats.send(&at, a_message(text), false, None).await.map(|_| ());
         assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
     }
     home.is_quiet().await;

@@ -95,13 +95,13 @@ async fn who_is_removed_or_demoted_while_they_send_stores_nothing() {
     let membership = home.house.store.membership(home.workspace, ben.user.id).await.unwrap().unwrap();
     let guest = Membership { role: Role::Guest, ..membership };
     home.house.store.commit(Changes::new().update(guest)).await.unwrap();
-    let demoted = home.a.cases.chats.send(&at, a_message("Hi"), true).await.map(|_| ());
+    let demoted = home.a.cases.chats.send(&at, a_message("Hi"), true, None).await.map(|_| ());
     assert!(matches!(demoted, Err(Error::Forbidden(Forbidden::Role))), "{demoted:?}");
     let new = NewChat { title: None, visibility: Visibility::Workspace, model: None, system_prompt: None };
-    let demoted = home.a.cases.chats.create(at.member(), new).await;
+    let demoted = home.a.cases.chats.create(at.member(), new, None).await;
     assert!(matches!(demoted, Err(Error::Forbidden(Forbidden::Role))), "{demoted:?}");
     home.house.remove(home.workspace, &ben.user).await;
-    let removed = home.a.cases.chats.send(&at, a_message("Hi"), true).await.map(|_| ());
+    let removed = home.a.cases.chats.send(&at, a_message("Hi"), true, None).await.map(|_| ());
     assert!(matches!(removed, Err(Error::NotFound(Kind::Workspace))), "{removed:?}");
     assert_eq!(home.house.messages(home.chat.id).await, []);
     home.is_quiet().await;
@@ -116,7 +116,7 @@ async fn who_is_promoted_while_they_send_is_not_held_up() {
     let membership = home.house.store.membership(home.workspace, ben.user.id).await.unwrap().unwrap();
     let owner = Membership { role: Role::Owner, ..membership };
     home.house.store.commit(Changes::new().update(owner)).await.unwrap();
-    home.a.cases.chats.send(&at, a_message("Hi"), false).await.unwrap().end.wait().await.unwrap();
+    home.a.cases.chats.send(&at, a_message("Hi"), false, None).await.unwrap().end.wait().await.unwrap();
     assert_eq!(home.house.messages(home.chat.id).await.len(), 2);
 }
 

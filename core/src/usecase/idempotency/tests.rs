@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::change::Record;
+use crate::change::Change;
 use crate::error::Failure;
 use crate::port::Result as Answer;
 use crate::port::store::MockUserRepository;
@@ -53,18 +53,16 @@ fn a_key_that_was_used_for_something_else_does_nothing() {
     assert_eq!(times, 0);
 }
 
-// R73: for as long as a note lives it answers; from then on it is replaced, by its version, in the unit that does it anew.
+// R73: for as long as a note lives it answers; from then on it is written over, in its version, in the unit that does it anew.
 #[test]
 fn a_note_that_is_too_old_is_replaced_and_never_answers() {
     let young = note("{}", NOW - LIFETIME + std::time::Duration::from_micros(1));
     assert!(matches!(done([Ok(Some(young))], |_| Ok("first")), (Ok("again"), 0)));
 
     let old = note("other", NOW - LIFETIME);
-    let key = Ref::KeyedRequest(ben().id, old.key);
     let (outcome, times) = done([Ok(Some(old))], |stamp| {
         let stamped = stamp.add(Changes::new(), MADE);
-        let fresh = Record::from(KeyedRequest { version: Version::FIRST, ..note("{}", NOW) });
-        assert_eq!(stamped.changes(), [Change::Delete(key, Version(4)), Change::Insert(fresh)]);
+        assert_eq!(stamped.changes(), [Change::Update(note("{}", NOW).into())]);
         Ok("first")
     });
     assert!(matches!((outcome, times), (Ok("first"), 1)));

@@ -38,8 +38,18 @@ fn over(ports: Ports) -> Invitations {
     Invitations::new(ports, live, auth, once)
 }
 
-/// Who is asked for by id is ben as he is now; nobody has the address of a newcomer; each look for an invitation finds these.
+/// Who is asked for by id is ben as he is now; nobody has the address of a newcomer; each look for an invitation finds these; ann, who made
+/// it, is an OWNER.
 fn finding<const N: usize, const M: usize>(
+    present: User,
+    looks: [Option<Invited>; N],
+    ends: [Commit; M],
+) -> (Ports, Ledger) {
+    finding_ann(Some(Role::Owner), present, looks, ends)
+}
+
+fn finding_ann<const N: usize, const M: usize>(
+    role: Option<Role>,
     present: User,
     looks: [Option<Invited>; N],
     ends: [Commit; M],
@@ -51,7 +61,8 @@ fn finding<const N: usize, const M: usize>(
     let mut workspaces = MockWorkspaceRepository::new();
     let mut looks = in_turn(looks);
     workspaces.expect_invitation().returning(move |_| Ok(looks()));
-    workspaces.expect_membership().returning(|_, _| Ok(None));
+    let anns = role.map(|role| membership(&ann(), role));
+    workspaces.expect_membership().returning(move |_, user| Ok(anns.clone().filter(|anns| anns.user == user)));
     workspaces.expect_joined().returning(|_, _| Ok(Some(joined(&ben(), Role::Member))));
     let mut passwords = MockPasswordHasher::new();
     passwords.expect_hash().returning(|_| Ok(crate::model::password::PasswordHash::new("$hash")));
@@ -118,10 +129,14 @@ fn joining_spends_the_invitation_and_counts_on_both_sides() {
     let (ports, ledger) = finding(ben(), [Some(invited())], [Done]);
     now(over(ports).accept(&actor(&ben()), &by_token())).unwrap();
     let written = ledger.only();
-    let [expected, spent, Change::Insert(Record::Membership(joined)), members, memberships] = written.changes() else {
+    let [expected, inviter, spent, Change::Insert(Record::Membership(joined)), members, memberships] =
+        written.changes()
+    else {
         panic!("{written:?}")
     };
     assert_eq!(*expected, Change::Expect(Ref::User(ben().id), ben().version));
+    let anns = membership(&ann(), Role::Owner);
+    assert_eq!(*inviter, Change::Expect(Ref::Membership(anns.workspace, anns.user), anns.version));
     assert_eq!(*spent, Change::Delete(Ref::Invitation(token().invitation), Version(6)));
     assert_eq!((joined.user, joined.role), (ben().id, Role::Member));
     assert_eq!(*members, Change::Add { counter: Counter::Members(workspace().id), delta: 1, ceiling: None });
@@ -139,7 +154,7 @@ fn an_invitation_that_was_spent_meanwhile_lets_nobody_in() {
     assert_eq!(ledger.all().len(), 1);
 
     for refused in [Refused(Conflict::Stale, 2), Refused(Conflict::MissingParent, 3)] {
-        let (ports, _) = finding(ben(), [Some(invited())], [refused]);
+        let (ports, _) = finding(ben(), [Some(invited()), Some(invited()), None], [refused]);
         let answer = register(ports);
         assert!(matches!(answer, Err(Error::Unauthenticated(Unauthenticated::InvitationToken))), "{answer:?}");
     }
@@ -149,6 +164,19 @@ fn an_invitation_that_was_spent_meanwhile_lets_nobody_in() {
     let (ports, _) = finding(ben(), [None], []);
     let answer = register(ports);
     assert!(matches!(answer, Err(Error::Unauthenticated(Unauthenticated::InvitationToken))), "{answer:?}");
+}
+
+// R46, R47: nobody grants what they lost.
+#[test]
+fn an_invitation_by_somebody_who_may_not_invite_any_more_lets_nobody_in() {
+    for role in [None, Some(Role::Member)] {
+        let (ports, ledger) = finding_ann(role, ben(), [Some(invited())], []);
+        let answer = now(over(ports.clone()).accept(&actor(&ben()), &by_token()));
+        assert!(matches!(answer, Err(Error::NotFound(Kind::Invitation))), "{answer:?}");
+        let answer = register(ports);
+        assert!(matches!(answer, Err(Error::Unauthenticated(Unauthenticated::InvitationToken))), "{answer:?}");
+        assert!(ledger.all().is_empty());
+    }
 }
 
 // R26: inviting, and taking back, on a right that is judged in each attempt.

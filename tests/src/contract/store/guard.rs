@@ -7,6 +7,8 @@ use private_chat_core::model::idempotency::KeyedRequest;
 use private_chat_core::model::invitation::Invitation;
 use private_chat_core::model::user::User;
 use private_chat_core::model::workspace::{Membership, Role, Workspace};
+use private_chat_core::port::store::Over;
+use private_chat_core::time::Timestamp;
 
 use super::{Db, attempt, events, messages, one_of_each, one_of_each_missing, page, race, row, with_version};
 use crate::fixture::{
@@ -582,11 +584,13 @@ pub(super) async fn deletes_what_belongs_to_a_deleted_row(store: Db) {
     assert_eq!(store.membership(workspace.id, colleague.id).await.unwrap(), None);
     assert_eq!(store.memberships(&[(membership.workspace, colleague.id)]).await.unwrap(), []);
     assert_eq!(store.invitation(invitation.id).await.unwrap(), None);
-    assert_eq!(store.chat(workspace.id, chat.id).await.unwrap(), None);
-    assert_eq!(store.message(chat.id, asked).await.unwrap(), None);
     assert_eq!(store.running(reply).await.unwrap(), None);
     assert_eq!(store.running_in(workspace.id).await.unwrap(), []);
     assert_eq!(store.running_of(Some(instance.id)).await.unwrap(), []);
+    let start = Timestamp::from_micros(0);
+    while store.purge(Over { sessions: start, invitations: start, keyed_requests: start }).await.unwrap() > 0 {}
+    assert_eq!(store.chat(workspace.id, chat.id).await.unwrap(), None);
+    assert_eq!(store.message(chat.id, asked).await.unwrap(), None);
     assert_eq!(events(&store, workspace.id).await, []);
 
     // And nothing else.
