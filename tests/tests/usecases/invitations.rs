@@ -303,6 +303,32 @@ async fn whoever_is_removed_takes_the_invitations_of_theirs_and_to_them_along() 
     register(&home.a, of_ann.expose(), "Fay").await.unwrap();
 }
 
+// R46: nobody grants what they lost.
+#[tokio::test]
+async fn the_invitations_of_an_owner_who_is_none_any_more_let_nobody_in() {
+    let home = a_home().await;
+    let (ben, cleo) = (home.person("Ben", Role::Owner).await, somebody(&home, "Cleo").await);
+    let (_, token) = home.a.invite(&ben, home.workspace, cleo.user.email.as_str(), Role::Owner).await.unwrap();
+    let (_, for_dee) = home.a.invite(&ben, home.workspace, "dee@example.com", Role::Guest).await.unwrap();
+    home.a.give_role(&home.ann, home.workspace, ben.user.id, Role::Member).await.unwrap();
+    assert!(is_no_invitation(&home.a.accept(&cleo, &by_token(&token)).await));
+    let void = register(&home.a, for_dee.expose(), "Dee").await;
+    assert!(matches!(void, Err(Error::Unauthenticated(Unauthenticated::InvitationToken))), "{void:?}");
+    assert!(!has_account(&home, "dee@example.com").await);
+    // Also where they are demoted between the look and the commit.
+    home.a.give_role(&home.ann, home.workspace, ben.user.id, Role::Owner).await.unwrap();
+    let b = home.house.process(Script::new()).await;
+    let gate = b.store.hold("commit", Side::Before);
+    let which = by_token(&token);
+    let demoting = async {
+        gate.reached().await;
+        home.a.give_role(&home.ann, home.workspace, ben.user.id, Role::Guest).await.unwrap();
+        gate.open();
+    };
+    let (answer, ()) = join(b.accept(&cleo, &which), demoting).await;
+    assert!(is_no_invitation(&answer), "{answer:?}");
+}
+
 // R47: somebody who moves to an invited address while they are a member has it voided when they go.
 #[tokio::test]
 async fn an_invitation_to_a_members_address_goes_with_them() {

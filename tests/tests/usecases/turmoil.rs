@@ -176,6 +176,11 @@ impl Model {
         self.manages(who) && (0..PEOPLE).all(|other| other == who || !self.manages(other))
     }
 
+    /// The invitation of somebody that can be accepted: whoever made it must still be an owner, and need not be one who may sign in.
+    fn standing(&self, who: usize, at: usize) -> Option<(usize, Role)> {
+        self.invited.get(&(at, who)).copied().filter(|(by, _)| self.role(*by, at) == Some(Role::Owner))
+    }
+
     fn leaves(&mut self, who: usize, at: usize) {
         self.members.get_mut(&at).unwrap().remove(&who);
         self.invited.retain(|(place, _), (by, _)| (*place, *by) != (at, who));
@@ -192,8 +197,7 @@ impl Model {
                 done
             }
             Deed::Accept { by, at } => {
-                let invited = self.invited.get(&(at, by)).copied();
-                match invited.filter(|_| self.may_sign_in(by) && self.role(by, at).is_none()) {
+                match self.standing(by, at).filter(|_| self.may_sign_in(by) && self.role(by, at).is_none()) {
                     Some((_, role)) => {
                         self.invited.remove(&(at, by));
                         self.members.get_mut(&at).unwrap().insert(by, role);
@@ -202,18 +206,15 @@ impl Model {
                     None => false,
                 }
             }
-            Deed::Register { by, at } => {
-                let invited = self.invited.get(&(at, by)).copied();
-                match invited.filter(|_| !self.accounts.contains_key(&by)) {
-                    Some((_, role)) => {
-                        self.invited.remove(&(at, by));
-                        self.accounts.insert(by, Account { role: GlobalRole::User, active: true });
-                        self.members.get_mut(&at).unwrap().insert(by, role);
-                        true
-                    }
-                    None => false,
+            Deed::Register { by, at } => match self.standing(by, at).filter(|_| !self.accounts.contains_key(&by)) {
+                Some((_, role)) => {
+                    self.invited.remove(&(at, by));
+                    self.accounts.insert(by, Account { role: GlobalRole::User, active: true });
+                    self.members.get_mut(&at).unwrap().insert(by, role);
+                    true
                 }
-            }
+                None => false,
+            },
             Deed::Decline { by, at } => self.may_sign_in(by) && self.invited.remove(&(at, by)).is_some(),
             Deed::Revoke { by, to, at } => self.owns(by, at) && self.invited.remove(&(at, to)).is_some(),
             Deed::GiveRole { by, of, at, role } => {
