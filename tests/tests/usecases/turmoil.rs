@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use futures_util::future::join_all;
 use private_chat_adapters::memory::Script;
-use private_chat_core::change::Changes;
+use private_chat_core::change::{Changes, Counter};
 use private_chat_core::error::{Error, Kind, Obstacle, Unauthenticated};
 use private_chat_core::id::{UserId, WorkspaceId};
 use private_chat_core::model::invitation::InvitationToken;
@@ -555,6 +555,17 @@ impl World {
             }
             model.members.insert(*at, roles);
         }
+        for who in model.accounts.keys() {
+            let joined = model.members.values().filter(|members| members.contains_key(who)).count();
+            let id = self.account(*who).await.unwrap().id;
+            assert!(
+                self.counts(Counter::Memberships(id), joined).await,
+                "person {who} is in {joined}, and counts wrong"
+            );
+        }
+        for (at, members) in &model.members {
+            assert!(self.counts(Counter::Members(standing[at]), members.len()).await, "{at} counts {members:?} wrong");
+        }
         // Who is gone is nowhere, and what is gone has nobody.
         let workspaces = self.workspaces.lock().unwrap().clone();
         for (user, who) in &known {
@@ -567,6 +578,14 @@ impl World {
             }
         }
         model
+    }
+
+    /// Whether a counter stands at this number: it may stay below it and no lower.
+    async fn counts(&self, counter: Counter, expected: usize) -> bool {
+        let stays_below =
+            async |ceiling| self.house.store.commit(Changes::new().add(counter, 0, Some(ceiling))).await.is_ok();
+        let expected = i64::try_from(expected).unwrap();
+        stays_below(expected).await && !stays_below(expected - 1).await
     }
 
     /// In the end everything can be taken down, which it can't where something was counted wrong.

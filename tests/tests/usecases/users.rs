@@ -507,6 +507,40 @@ async fn a_user_who_is_deleted_while_they_make_a_workspace_leaves_none_behind() 
     }
 }
 
+// The same, in the one moment that matters: their workspaces were read, and are not written yet.
+#[tokio::test]
+async fn what_somebody_joins_while_they_are_deleted_is_seen() {
+    let home = a_home().await;
+    let b = home.house.process(Script::new()).await;
+    let root = an_admin(&home.a, &home.house).await;
+    let ben = home.person("Ben", Role::Member).await;
+    let gate = home.a.store.hold("commit", Side::Before);
+    let making = async {
+        gate.reached().await;
+        let made = b.new_workspace(&ben).await;
+        gate.open();
+        made
+    };
+    let (deleted, made) = join(home.a.delete_user(&root, ben.user.id, None), making).await;
+    assert!(matches!(deleted, Err(Error::Conflict(Obstacle::SoleOwner(_)))), "{deleted:?}");
+    assert_eq!(b.members(&ben, made).await, [(ben.user.id, Role::Owner)]);
+
+    // Or goes to their heir.
+    let gate = home.a.store.hold("commit", Side::Before);
+    let making = async {
+        gate.reached().await;
+        let made = b.new_workspace(&ben).await;
+        gate.open();
+        made
+    };
+    let heir = Some(root.user.id);
+    let (deleted, second) = join(home.a.delete_user(&root, ben.user.id, heir), making).await;
+    deleted.unwrap();
+    for workspace in [made, second] {
+        assert_eq!(b.members(&root, workspace).await, [(root.user.id, Role::Owner)]);
+    }
+}
+
 #[tokio::test]
 async fn of_an_account_that_is_gone_nothing_is_found() {
     let home = a_home().await;
