@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::change::{Change, Record};
+use crate::change::{Change, Counter, Record, Version};
 use crate::model::installation::Installation;
+use crate::model::workspace::Role;
 use crate::port::passwords::MockPasswordHasher;
 use crate::port::store::{MockUserRepository, MockWorkspaceRepository};
 use crate::usecase::cast::Commit::{Away, Done, Refused};
