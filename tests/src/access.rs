@@ -288,17 +288,21 @@ async fn every_id_is_looked_up_within_what_the_caller_may_see(store: Arc<dyn Sto
             ("{session_id}", &team.somebody.session(), &[team.outsider.session()]),
             ("{invitation_id}", &team.invitation, &foreign.invitation[..1]),
         ] {
-            // An account is nobody's but its owner's: that is the matrix's to say.
-            if !operation.path.contains(variable) || operation.path.starts_with("/users/") {
+            if !operation.path.contains(variable) {
                 continue;
             }
+            // To those who manage accounts none is foreign.
+            let (caller, others) = match operation.path.starts_with("/users/") {
+                true => (&team.admin, &[][..]),
+                false => (&team.owner, others),
+            };
             let mut seen = Vec::new();
             for other in others.iter().map(String::as_str).chain([unknown.as_str(), "none"]) {
                 let path = team.path(operation).replace(ours, other);
                 // The guard looks at the chat, before anything else of the request.
                 let answer = match variable {
-                    "{chat_id}" => garbage(&team.owner, operation, &path).await,
-                    _ => send(&team.owner, &team, operation, &path).await,
+                    "{chat_id}" => garbage(caller, operation, &path).await,
+                    _ => send(caller, &team, operation, &path).await,
                 };
                 answer.problem(404, "not_found");
                 seen.push(answer.without_request_id());

@@ -13,6 +13,8 @@
 //! let subject = || Subject::fresh(|| async { Fresh::new(Arc::new(MemoryStore::new()) as Arc<_>) });
 //! libtest_mimic::run(&Arguments::from_args(), trials("mine", "store", store::CASES, subject)).exit();
 //! ```
+//!
+//! A store of somebody else is put to [`access::CASES`] in the same way: who may do what, in the whole application on it.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 

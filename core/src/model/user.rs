@@ -111,6 +111,24 @@ pub struct User {
 }
 
 impl User {
+    /// A new account of somebody without any special right, who may sign in and need not change their password.
+    #[must_use]
+    pub const fn new(id: UserId, email: Email, name: String, password: PasswordHash, now: Timestamp) -> Self {
+        Self {
+            id,
+            email,
+            name,
+            role: GlobalRole::User,
+            is_active: true,
+            must_change_password: false,
+            password,
+            credentials_epoch: 0,
+            created_at: now,
+            updated_at: now,
+            version: Version::FIRST,
+        }
+    }
+
     /// Whether they manage the installation and may sign in.
     #[must_use]
     pub const fn is_active_admin(&self) -> bool {

@@ -135,21 +135,8 @@ impl Auth {
         let password = self.ports.passwords.hash(password).await?;
         let now = self.ports.clock.now();
         let installation = installation(&self.ports, &self.settings, now);
-        let user = User {
-            id: self.ports.new_id(),
-            email,
-            name,
-            role: GlobalRole::Admin,
-            is_active: true,
-            must_change_password: false,
-            password,
-            credentials_epoch: 0,
-            created_at: now,
-            updated_at: now,
-            version: Version::FIRST,
-        };
-        let (session, refresh) = self.open(&user, device, now);
-        let tokens = self.tokens(&user, &session, refresh, now)?;
+        let user = User { role: GlobalRole::Admin, ..User::new(self.ports.new_id(), email, name, password, now) };
+        let (session, tokens) = self.open(&user, device, now)?;
         let changes = Changes::new().insert(installation).insert(user.clone()).insert(session);
         match self.ports.work.commit(changes).await {
             Ok(_) => Ok(SignedIn { user, tokens }),
@@ -175,8 +162,7 @@ impl Auth {
         let verdict = self.ports.passwords.verify(password.clone(), hash).await?;
         let Some(user) = user.filter(|user| user.is_active && verdict != Verdict::Wrong) else { return Err(wrong) };
         let now = self.ports.clock.now();
-        let (session, refresh) = self.open(&user, device, now);
-        let tokens = self.tokens(&user, &session, refresh, now)?;
+        let (session, tokens) = self.open(&user, device, now)?;
         match self.ports.work.commit(Changes::new().insert(session)).await {
             Ok(_) => {}
             // Their account was deleted meanwhile.
@@ -346,20 +332,17 @@ impl Auth {
         self.ports.tokens.jwks()
     }
 
-    /// A new session, to be inserted.
-    pub(super) fn open(&self, user: &User, device: Device, now: Timestamp) -> (Session, RefreshToken) {
+    /// A new session, to be inserted, and its first tokens.
+    pub(super) fn open(&self, user: &User, device: Device, now: Timestamp) -> Result<(Session, Tokens), Error> {
+        let Settings { key, lifetimes, .. } = &self.settings;
         let of = (user.id, user.credentials_epoch);
         let random = self.ports.random();
-        Session::open(&self.settings.key, self.ports.new_id(), of, device, now, &self.settings.lifetimes, &random)
+        let (session, refresh) = Session::open(key, self.ports.new_id(), of, device, now, lifetimes, &random);
+        let tokens = self.tokens(user, &session, refresh, now)?;
+        Ok((session, tokens))
     }
 
-    pub(super) fn tokens(
-        &self,
-        user: &User,
-        session: &Session,
-        refresh: RefreshToken,
-        now: Timestamp,
-    ) -> Result<Tokens, Error> {
+    fn tokens(&self, user: &User, session: &Session, refresh: RefreshToken, now: Timestamp) -> Result<Tokens, Error> {
         let expires_in = self.settings.lifetimes.access.min(session.expires_at.since(now));
         let access = self.ports.tokens.sign(&Claims {
             user: user.id,

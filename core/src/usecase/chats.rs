@@ -328,7 +328,7 @@ impl Chats {
             ..message.clone()
         };
         let system_prompt = at.chat.system_prompt.clone().or_else(|| workspace.system_prompt.clone());
-        let (audience, actor, member) = (at.chat.audience(), at.actor().clone(), at.member.clone());
+        let (audience, member) = (at.chat.audience(), at.member.clone());
         let (replies, ports) = (self.replies.clone(), self.ports.clone());
         // From the commit to the start of the reply nothing may come in between, least of all a client that hangs up.
         let begun = uncancelled(&self.ports.tasks, async move {
@@ -342,7 +342,7 @@ impl Chats {
                     system_prompt: system_prompt.clone(),
                     parameters: parameters.clone(),
                     audience,
-                    actor: actor.clone(),
+                    member: member.clone(),
                 };
                 replies.begin(job, stamp.add(changes, made), watched)
             })

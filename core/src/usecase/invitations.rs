@@ -13,7 +13,7 @@ use crate::id::InvitationId;
 use crate::model::idempotency::{Made, Repeatable};
 use crate::model::invitation::{self, Invitation, InvitationToken, Invited};
 use crate::model::session::Device;
-use crate::model::user::{Author, Email, GlobalRole, User};
+use crate::model::user::{Author, Email, User};
 use crate::model::workspace::{Joined, Membership, Participant, Role};
 use crate::page::{Page, PageRequest};
 use crate::policy::Right;
@@ -220,21 +220,8 @@ impl Invitations {
         }
         let password = self.ports.passwords.hash(password).await?;
         let now = self.ports.clock.now();
-        let user = User {
-            id: self.ports.new_id(),
-            email,
-            name,
-            role: GlobalRole::User,
-            is_active: true,
-            must_change_password: false,
-            password,
-            credentials_epoch: 0,
-            created_at: now,
-            updated_at: now,
-            version: Version::FIRST,
-        };
-        let (session, refresh) = self.auth.open(&user, device, now);
-        let tokens = self.auth.tokens(&user, &session, refresh, now)?;
+        let user = User::new(self.ports.new_id(), email, name, password, now);
+        let (session, tokens) = self.auth.open(&user, device, now)?;
         let (joining, number) = deciding_again(|| async {
             let Invited { invitation, .. } = self.standing(&which).await?.ok_or_else(unknown)?;
             let inviter = self.inviter(&invitation).await?.ok_or_else(unknown)?;

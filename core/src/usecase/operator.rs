@@ -2,7 +2,7 @@
 
 use super::auth::{self, NewAccount};
 use super::{Settings, Stale, deciding_again};
-use crate::change::{Changes, Version};
+use crate::change::Changes;
 use crate::error::{Conflict, Error, Kind, Obstacle};
 use crate::model::password::Password;
 use crate::model::user::{Email, GlobalRole, User};
@@ -33,19 +33,8 @@ impl Operator {
                 return Err(Stale::Ended(Error::Conflict(Obstacle::EmailTaken)));
             }
             let now = self.ports.clock.now();
-            let user = User {
-                id: self.ports.new_id(),
-                email: email.clone(),
-                name: name.clone(),
-                role: GlobalRole::Admin,
-                is_active: true,
-                must_change_password: false,
-                password: password.clone(),
-                credentials_epoch: 0,
-                created_at: now,
-                updated_at: now,
-                version: Version::FIRST,
-            };
+            let user = User::new(self.ports.new_id(), email.clone(), name.clone(), password.clone(), now);
+            let user = User { role: GlobalRole::Admin, ..user };
             let mut changes = Changes::new().insert(user.clone());
             if self.ports.users.installation().await?.is_none() {
                 changes = changes.insert(auth::installation(&self.ports, &self.settings, now));

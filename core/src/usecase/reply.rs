@@ -20,10 +20,10 @@ use futures_channel::oneshot;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::{FutureExt as _, StreamExt as _, pin_mut};
 
-use super::auth::Actor;
 use super::live::{Live, Part, ReplyWatch, Room};
 use super::models::{Choice, Models};
 use super::prompt;
+use super::workspaces::Member;
 use crate::change::{Change, Changes, Checkpoint, Event, EventKind, EventNumber, Instance, Ref, TextSoFar, Version};
 use crate::error::{Backend, Conflict, Error, Failure};
 use crate::id::{InstanceId, MessageId};
@@ -149,7 +149,7 @@ pub(super) struct Job {
     /// Who may see it.
     pub(super) audience: Audience,
     /// Who asked.
-    pub(super) actor: Actor,
+    pub(super) member: Member,
 }
 
 /// A reply that has begun.
@@ -256,7 +256,7 @@ impl Replies {
                 workspace: job.reply.workspace,
                 chat: job.reply.chat,
                 seq: 0,
-                asked_by: job.actor.user().id,
+                asked_by: job.member.actor().user().id,
                 instance,
                 stop_requested: false,
                 version: Version::FIRST,
@@ -269,7 +269,7 @@ impl Replies {
             message.parent = appended.parent;
         }
         let first = committed.first_event();
-        let asker = watched.then_some(&job.actor);
+        let asker = watched.then_some(&job.member);
         let (room, watch) = self.live.begin(first, job.audience, (&job.message, &job.reply), asker);
         let (done, end) = oneshot::channel();
         let local = Arc::new(Local {

@@ -139,17 +139,9 @@ impl Users {
         let password = self.ports.passwords.hash(password).await?;
         let now = self.ports.clock.now();
         let user = User {
-            id: self.ports.new_id(),
-            email,
-            name,
             role: new.role,
-            is_active: true,
             must_change_password: new.must_change_password,
-            password,
-            credentials_epoch: 0,
-            created_at: now,
-            updated_at: now,
-            version: Version::FIRST,
+            ..User::new(self.ports.new_id(), email, name, password, now)
         };
         let made = Made { id: *user.id.as_uuid(), reply: None };
         deciding_again(|| async {

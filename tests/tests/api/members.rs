@@ -12,6 +12,7 @@ crate::on_every_store!(
     people_leave_and_are_removed,
     the_last_owner_stays_one,
     whoever_comes_back_gets_nothing_back,
+    a_stream_ends_also_for_one_who_is_back_already,
     a_workspace_that_is_deleted_is_gone_at_once,
 );
 
@@ -223,6 +224,32 @@ async fn whoever_comes_back_gets_nothing_back(app: App) {
     // What the owner handed out, who stayed, still stands.
     let standing = owner.get(&team.at("/invitations")).await.ok(200);
     assert_eq!((&standing["items"][0]["id"], &standing["items"][1]), (&json!(team.invitation), &Value::Null));
+}
+
+// R50
+async fn a_stream_ends_also_for_one_who_is_back_already(app: App) {
+    let team = Team::on(app).await;
+    let mut streams = Vec::new();
+    for path in [team.at("/events"), format!("{}/events", team.chat)] {
+        let mut stream = team.guest.get(&path).events().await;
+        stream.next().await.unwrap();
+        streams.push(stream);
+    }
+    let mut stays = team.member.get(&team.at("/events")).events().await;
+    stays.next().await.unwrap();
+    // Another role is no reason.
+    team.owner.put(&member(&team.workspace, &team.member)).json(role("GUEST")).await.ok(200);
+    team.owner.delete(&member(&team.workspace, &team.guest)).await.ok(204);
+    team.app.join(&team.workspace, &team.guest, Role::Guest).await;
+    for stream in streams {
+        stream.rest().await;
+    }
+    let mut anew = team.guest.get(&team.at("/events")).events().await;
+    anew.next().await.unwrap();
+    team.owner.patch(&team.chat).json(json!({"title": "New"})).await.ok(200);
+    for stream in [&mut stays, &mut anew] {
+        stream.until("chat.updated").await;
+    }
 }
 
 // R49

@@ -1,7 +1,7 @@
 //! Bad input of every kind: what is answered, and that the process lives.
 
 use futures_util::stream;
-use private_chat_tests::client::{Answer, App, Caller};
+use private_chat_tests::client::{Answer, App, Caller, PASSWORD};
 use private_chat_tests::document::{Document, Operation};
 use private_chat_tests::team::Team;
 use serde_json::{Value, json};
@@ -330,6 +330,133 @@ async fn nothing_that_a_body_may_hold_is_a_fault_of_ours() {
     lives(&team.app).await;
 }
 
+/// What a client might like to set, and what only we do.
+const READ_ONLY: [&str; 14] = [
+    "id",
+    "role",
+    "workspace_id",
+    "owner_id",
+    "user_id",
+    "created_at",
+    "updated_at",
+    "joined_at",
+    "expires_at",
+    "is_active",
+    "two_factor_enabled",
+    "must_change_password",
+    "credentials_epoch",
+    "__proto__",
+];
+
+// R44
+#[tokio::test]
+async fn nobody_sets_what_is_not_theirs_to_set() {
+    let team = Team::new().await;
+    let document = Document::of_the_product();
+    for operation in with_body() {
+        let (known, _) = document.properties(operation.body().unwrap());
+        let mut all = team.body(operation).unwrap();
+        let mut refused = Vec::new();
+        for field in READ_ONLY.into_iter().filter(|field| !known.contains_key(field)) {
+            for value in [json!(true), json!("ADMIN"), json!(null), json!({"$set": 1})] {
+                let mut body = team.body(operation).unwrap();
+                body[field] = value;
+                let answer = send(&team, operation, body.to_string()).await;
+                assert_eq!(answer.wrong_fields(), [field], "{} {body}", operation.id());
+            }
+            all[field] = json!("x");
+            refused.push(field);
+        }
+        // All of them in one answer, together with what is of a wrong type.
+        let (first, _) = known.iter().next().unwrap();
+        all[*first] = json!([[]]);
+        refused.push(first);
+        let mut found = send(&team, operation, all.to_string()).await.wrong_fields();
+        found.sort();
+        refused.sort_unstable();
+        assert_eq!(found, refused, "{}", operation.id());
+    }
+    // None of it was done.
+    assert_eq!(team.admin.get("/users?limit=100").await.ok(200)["items"].as_array().unwrap().len(), 6);
+    let me = team.owner.get("/auth/me").await.ok(200);
+    assert_eq!((&me["name"], &me["role"]), (&json!("Owner"), &json!("USER")));
+    let home = team.owner.get(&team.at("")).await.ok(200);
+    assert_eq!((&home["name"], &home["member_count"]), (&json!("Research"), &json!(4)));
+}
+
+/// A request that succeeds with the secret in it, and by whom it is sent.
+async fn with_secret(team: &Team, operation: Operation<'static>, field: &str) -> (Caller, Value) {
+    let mut body = team.body(operation).unwrap();
+    match operation.id() {
+        // Its own address is the one thing that somebody proves themselves for.
+        "update_user" if field == "current_password" => {
+            body = json!({"email": "elsewhere@example.com", "current_password": PASSWORD});
+            return (team.somebody.clone(), body);
+        }
+        "update_user" => body["password"] = json!("another horse battery"),
+        "change_password" => body["current_password"] = json!(PASSWORD),
+        "refresh" => body["refresh_token"] = json!(team.outsider.refresh),
+        "accept_invitation" | "decline_invitation" => {
+            let made = team.owner.invite(&team.workspace, &team.outsider.email, "GUEST").await;
+            return (team.outsider.clone(), json!({"token": made["token"]}));
+        }
+        _ => {}
+    }
+    (caller(team, operation).clone(), body)
+}
+
+// R13
+#[tokio::test]
+async fn what_is_no_secret_never_succeeds() {
+    let mut team = Team::new().await;
+    let document = Document::of_the_product();
+    let secret = |name: &str| name.contains("password") && !name.starts_with("must_") || name.contains("token");
+    let mut tried = 0;
+    for operation in with_body() {
+        let (known, _) = document.properties(operation.body().unwrap());
+        for field in known.keys().copied().filter(|name| secret(name)) {
+            let (by, good) = with_secret(&team, operation, field).await;
+            let path = team.path(operation);
+            for none in [
+                json!(null),
+                json!(true),
+                json!(false),
+                json!(0),
+                json!(1.5),
+                json!([]),
+                json!([good[field]]),
+                json!([null]),
+                json!({}),
+                json!({"$ne": ""}),
+                json!({"length": 20}),
+                json!(""),
+                json!(" "),
+                json!("null"),
+                json!("\u{0}"),
+                json!("\u{feff}"),
+            ] {
+                let mut body = good.clone();
+                body[field] = none;
+                let answer = by.call(operation.method, &path).json(body.clone()).await;
+                let refused = matches!(answer.status, 401 | 404 | 409 | 422);
+                assert!(refused, "{} {body}: {}", operation.id(), answer.text());
+                if !body[field].is_string() {
+                    assert_eq!(answer.wrong_fields(), [field], "{} {body}", operation.id());
+                }
+                tried += 1;
+            }
+            // It was the secret that was refused.
+            if good.get(field).is_some() && operation.id() != "setup" {
+                let answer = by.call(operation.method, &path).json(good).await;
+                assert!(answer.status < 300, "{} {field}: {}", operation.id(), answer.text());
+                team = team.another().await;
+            }
+        }
+    }
+    assert!(tried > 150, "{tried}");
+    lives(&team.app).await;
+}
+
 // R65, R66, R71
 #[tokio::test]
 async fn nothing_that_a_query_may_hold_is_a_fault_of_ours() {
@@ -362,7 +489,7 @@ async fn nothing_that_a_query_may_hold_is_a_fault_of_ours() {
         for (name, _) in operation.parameters("query") {
             for value in odd {
                 let path = format!("{}?{name}={value}", team.path(operation));
-                let answer = team.owner.call(operation.method, &path).await;
+                let answer = caller(&team, operation).call(operation.method, &path).await;
                 assert!(answer.status < 500, "{path}: {}", answer.text());
                 if answer.status == 422 {
                     assert_eq!(answer.wrong_fields(), [name], "{path}");

@@ -15,6 +15,7 @@ use private_chat_core::port::Ports;
 use private_chat_tests::client::{Answer, App, Caller, claims, ports, text};
 use private_chat_tests::contract::inference::REFUSED_KEY;
 use private_chat_tests::replay;
+use private_chat_tests::team::Team;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
@@ -51,6 +52,10 @@ const PROMPT: &str = "canary-prompt-7f3a";
 const TITLE: &str = "canary-title-7f3a";
 const KEY: &str = "canary-provider-key-7f3a";
 const GARBAGE: &str = "canary-garbage-7f3a";
+const NEWCOMERS_PASSWORD: &str = "canary-newcomers-password-7f3a";
+const RESET_PASSWORD: &str = "canary-reset-password-7f3a";
+const IDEMPOTENCY_KEY: &str = "canary-idempotency-key-7f3a";
+const SEARCHED: &str = "canary-searched-7f3a";
 
 /// Everything that came back, but for what is its own answer.
 #[derive(Default)]
@@ -111,6 +116,10 @@ async fn no_secret_and_no_message_is_in_the_log_or_in_an_error() {
         KEY.into(),
         GARBAGE.into(),
         REFUSED_KEY.into(),
+        NEWCOMERS_PASSWORD.into(),
+        RESET_PASSWORD.into(),
+        IDEMPOTENCY_KEY.into(),
+        SEARCHED.into(),
     ];
     let nobody = app.anybody();
 
@@ -142,6 +151,7 @@ async fn no_secret_and_no_message_is_in_the_log_or_in_an_error() {
 
     // What people write, and what a model answers.
     let home = text(&admin.post("/workspaces").json(json!({"name": "W"})).await.ok(201)["id"]);
+    secrets.extend(people(&app, &admin, &home, &mut answers).await);
     let chat = json!({"title": TITLE, "system_prompt": PROMPT});
     let chat = answers.see(admin.post(&format!("/workspaces/{home}/chat")).json(chat).await).ok(201);
     let send = format!("/workspaces/{home}/chat/{}/message", text(&chat["id"]));
@@ -179,6 +189,34 @@ async fn no_secret_and_no_message_is_in_the_log_or_in_an_error() {
             }
         }
     }
+}
+
+/// People come and change; gives the secrets that are made of it.
+async fn people(app: &App, admin: &Caller, home: &str, answers: &mut Answers) -> Vec<String> {
+    let nobody = app.anybody();
+    let invited = json!({"email": "new@b.c", "role": "MEMBER"});
+    let invite = || admin.post(&format!("/workspaces/{home}/invite")).header("idempotency-key", IDEMPOTENCY_KEY);
+    let made = answers.see(invite().json(invited).await).ok(201);
+    let other = json!({"email": "other@b.c", "role": "MEMBER"});
+    answers.see(invite().json(other).await).problem(422, "idempotency_key_reused");
+    let register = json!({"token": made["token"], "name": "New", "password": NEWCOMERS_PASSWORD});
+    let mut wrong = register.clone();
+    wrong["name"] = json!("");
+    assert_eq!(answers.see(nobody.post("/auth/register").json(wrong).await).wrong_fields(), ["name"]);
+    let newcomer = app.signed_in(&answers.see(nobody.post("/auth/register").json(register.clone()).await).ok(201));
+    answers.see(nobody.post("/auth/register").json(register).await).problem(401, "invalid_invitation_token");
+    for route in ["accept", "decline"] {
+        let spent = newcomer.post(&format!("/invitations/{route}")).json(json!({"token": made["token"]}));
+        answers.see(spent.await).problem(404, "not_found");
+    }
+    let own = format!("/users/{}", newcomer.id);
+    let moved = json!({"email": "moved@b.c", "current_password": WRONG_PASSWORD});
+    answers.see(newcomer.put(&own).json(moved).await).problem(401, "invalid_credentials");
+    answers.see(newcomer.put(&own).json(json!({"password": RESET_PASSWORD})).await).problem(403, "own_account");
+    answers.see(admin.get(&format!("/users?q={SEARCHED}")).await).ok(200);
+    answers.see(admin.get(&format!("/users?q={SEARCHED}&role={GARBAGE}")).await).problem(422, "invalid");
+    answers.see(admin.put(&own).json(json!({"password": RESET_PASSWORD})).await).ok(200);
+    vec![text(&made["token"]), newcomer.access.unwrap(), newcomer.refresh]
 }
 
 async fn wrong_in_every_way(app: &App, admin: &Caller, send: &str, answers: &mut Answers) {
@@ -228,7 +266,7 @@ async fn wrong_in_every_way(app: &App, admin: &Caller, send: &str, answers: &mut
 // R45
 #[tokio::test]
 async fn answers_hold_what_they_list_and_nothing_else() {
-    let team = private_chat_tests::team::Team::new().await;
+    let team = Team::new().await;
     // Whoever is no administrator learns nobody else's email, and nobody learns a hash or a version.
     let mut seen = String::new();
     for path in ["", "/chats/history"] {
@@ -238,7 +276,16 @@ async fn answers_hold_what_they_list_and_nothing_else() {
         seen.push_str(&team.guest.get(&format!("{}{path}", team.chat)).await.text());
     }
     assert!(seen.contains("Owner") && !seen.contains(&team.owner.email), "{seen}");
-    seen.push_str(&team.admin.get("/auth/me").await.text());
+    for (caller, path) in [
+        (&team.admin, "/auth/me".to_owned()),
+        (&team.admin, "/users".to_owned()),
+        (&team.owner, "/auth/sessions".to_owned()),
+        (&team.owner, team.at("/invitations")),
+        (&team.guest, team.at("/members")),
+    ] {
+        seen.push_str(&caller.get(&path).await.ok(200).to_string());
+    }
+    assert!(!seen.contains(&team.token), "an invitation's token is shown again: {seen}");
     for hidden in ["argon2", "$instant", "hash", "epoch", "version", "secret"] {
         assert!(!seen.contains(hidden), "{hidden}: {seen}");
     }

@@ -22,7 +22,7 @@ use futures_util::future::select;
 use futures_util::pin_mut;
 pub use watch::{Frame, ReplyWatch, Watch};
 
-use super::auth::{Actor, still_stands};
+use super::auth::still_stands;
 use super::workspaces::Member;
 use crate::change::{EventKind, EventNumber};
 use crate::error::{Error, Failure};
@@ -33,6 +33,7 @@ use crate::model::workspace::Participant;
 use crate::page::Limit;
 use crate::policy::Right;
 use crate::port::Ports;
+use crate::time::Timestamp;
 
 /// How many deliveries may wait for a slow watcher.
 const QUEUE: usize = 256;
@@ -357,6 +358,8 @@ struct Standing {
     workspace: WorkspaceId,
     user: UserId,
     role: GlobalRole,
+    /// Since when they belong to the workspace: one who left and came back is no longer who opened the stream.
+    joined_at: Timestamp,
     session: SessionId,
     revoked: AtomicBool,
 }
@@ -402,14 +405,16 @@ impl Live {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::ShuttingDown);
         }
-        Watch::open(self.clone(), self.stand(member.actor(), member.workspace()), scope, after).await
+        Watch::open(self.clone(), self.stand(member), scope, after).await
     }
 
-    fn stand(self: &Arc<Self>, actor: &Actor, workspace: WorkspaceId) -> Ticket {
+    fn stand(self: &Arc<Self>, member: &Member) -> Ticket {
+        let actor = member.actor();
         let standing = Arc::new(Standing {
-            workspace,
+            workspace: member.workspace(),
             user: actor.user().id,
             role: actor.user().role,
+            joined_at: member.joined().membership.joined_at,
             session: actor.session(),
             revoked: AtomicBool::new(false),
         });
@@ -449,7 +454,7 @@ impl Live {
         first: EventNumber,
         audience: Audience,
         (message, reply): (&Message, &Message),
-        asker: Option<&Actor>,
+        asker: Option<&Member>,
     ) -> (Arc<Room>, Option<ReplyWatch>) {
         let room = self.room(message.workspace);
         let mut growing = Growing::here(reply, audience, first + 1);
@@ -457,8 +462,8 @@ impl Live {
         let told = [(first, message), (first + 1, reply)].map(|(number, message)| {
             (number, Delivery::new(Some(number), audience, Some(LiveEvent::MessageCreated(message.clone()))))
         });
-        let watch = asker.map(|actor| {
-            let ticket = self.stand(actor, message.workspace);
+        let watch = asker.map(|member| {
+            let ticket = self.stand(member);
             let (queue, deliveries) = mpsc::channel(QUEUE);
             growing.askers.push(Seat { watcher: ticket.id, queue });
             let told = told.iter().map(|(_, delivery)| delivery.clone());
@@ -502,17 +507,17 @@ impl Live {
         let sessions: HashMap<_, _> =
             sessions.into_iter().map(|(session, user)| (session.id, (session, user))).collect();
         let members = self.ports.workspaces.memberships(&memberships.into_iter().collect::<Vec<_>>()).await?;
-        let members: HashSet<_> = members
+        let members: HashMap<_, _> = members
             .into_iter()
             .filter(|membership| Right::ReadChats.is_held_by(membership.role))
-            .map(|membership| (membership.workspace, membership.user))
+            .map(|membership| ((membership.workspace, membership.user), membership.joined_at))
             .collect();
         let now = self.ports.clock.now();
         for (id, standing) in watchers {
             let known = sessions
                 .get(&standing.session)
                 .is_some_and(|(session, user)| still_stands(session, user, (standing.user, standing.role), now));
-            if !known || !members.contains(&(standing.workspace, standing.user)) {
+            if !known || members.get(&(standing.workspace, standing.user)) != Some(&standing.joined_at) {
                 standing.revoked.store(true, Ordering::Release);
                 self.take_seats(standing.workspace, id);
             }

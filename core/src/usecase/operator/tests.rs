@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::change::Version;
 use crate::change::{Change, Record, Ref};
 use crate::port::passwords::MockPasswordHasher;
 use crate::port::store::MockUserRepository;
