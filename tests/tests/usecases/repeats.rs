@@ -163,7 +163,8 @@ async fn a_reply_is_joined_from_any_moment_on_any_instance() {
         }
         home.pass(3 * SECOND).await;
         let when = format!("joined at {moment}");
-        for viewer in [first].into_iter().chain(joined) {
+        for mut viewer in [first].into_iter().chain(joined) {
+            assert!(viewer.ended(), "{when}: it never ends: {:?}", viewer.seen());
             let screen = viewer.read_out().await;
             is_whole(&home, &screen, &when).await;
             assert_eq!(screen.reply().content, "Grüß Gott 😀!", "{when}");
@@ -253,9 +254,10 @@ async fn a_reply_that_ends_at_any_step_of_joining_it_is_whole() {
             first.end.wait().await.unwrap();
             settle().await;
             last.open();
-            let joined = Viewer::of_reply(joining.join_next().await.unwrap().unwrap().watch.unwrap());
+            let mut joined = Viewer::of_reply(joining.join_next().await.unwrap().unwrap().watch.unwrap());
             home.pass(3 * SECOND).await;
             let when = format!("{name} {times} {side:?}, far: {far}");
+            assert!(joined.ended(), "{when}: it never ends: {:?}", joined.seen());
             is_whole(&home, &joined.read_out().await, &when).await;
         }
     }
