@@ -163,7 +163,8 @@ async fn a_reply_is_joined_from_any_moment_on_any_instance() {
         }
         home.pass(3 * SECOND).await;
         let when = format!("joined at {moment}");
-        for viewer in [first].into_iter().chain(joined) {
+        for mut viewer in [first].into_iter().chain(joined) {
+            assert!(viewer.ended(), "{when}: it never ends: {:?}", viewer.seen());
             let screen = viewer.read_out().await;
             is_whole(&home, &screen, &when).await;
             assert_eq!(screen.reply().content, "Grüß Gott 😀!", "{when}");
@@ -224,6 +225,40 @@ async fn a_reply_is_joined_while_it_begins_and_while_it_ends() {
             }
             home.pass(3 * SECOND).await;
             home.is_quiet().await;
+        }
+    }
+}
+
+// The same for the first who watches in a process: whatever it has looked at before the end, and whatever after.
+#[tokio::test]
+async fn a_reply_that_ends_at_any_step_of_joining_it_is_whole() {
+    for (name, times) in [("message", 1), ("message", 2), ("running_in", 1), ("running_in", 2), ("log_bounds", 1)] {
+        for (side, far) in [(Side::Before, false), (Side::Before, true), (Side::After, false), (Side::After, true)] {
+            let home = Home::of(Script::new().content("Hel").pause().content("lo.").finish("stop")).await;
+            let b = home.house.process(hello()).await;
+            let first = send(&home.a, (&home.ann, &home.chat), ("key", "Hi"), false).await.unwrap();
+            home.a.parrot.waiting(1).await;
+            let process = if far { &b } else { &home.a };
+            let at = process.enter(&home.ann, &home.chat, Right::Send).await.unwrap();
+            let (chats, request) = (process.cases.chats.clone(), asking(process, "key", "Hi"));
+            let gates: Vec<_> = (0..times).map(|_| process.store.hold(name, side)).collect();
+            let mut joining = JoinSet::new();
+            joining.spawn(async move { chats.send(&at, a_message("Hi"), true, Some(request)).await.unwrap() });
+            let (last, before) = gates.split_last().unwrap();
+            for gate in before {
+                gate.reached().await;
+                gate.open();
+            }
+            last.reached().await;
+            home.a.parrot.release();
+            first.end.wait().await.unwrap();
+            settle().await;
+            last.open();
+            let mut joined = Viewer::of_reply(joining.join_next().await.unwrap().unwrap().watch.unwrap());
+            home.pass(3 * SECOND).await;
+            let when = format!("{name} {times} {side:?}, far: {far}");
+            assert!(joined.ended(), "{when}: it never ends: {:?}", joined.seen());
+            is_whole(&home, &joined.read_out().await, &when).await;
         }
     }
 }
