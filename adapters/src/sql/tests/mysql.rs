@@ -176,7 +176,7 @@ async fn every_list_is_a_range_of_its_index() {
         let step = plan.lines().find(|line| line.contains(&read)).unwrap_or_else(|| panic!("{sql}\n{plan}"));
         assert!(!step.contains("scan") || step.contains("range scan"), "{sql}\n{plan}");
         // But for a page that was cut already.
-        let sorts = plan.lines().any(|line| line.contains("Sort: ") && !line.contains("Sort: m.workspace_id"));
+        let sorts = plan.lines().any(|line| line.contains("Sort: ") && !line.contains("Sort: k.workspace_id"));
         assert!(!sorts, "{sql}\n{plan}");
     }
     drop_database(&options).await;

@@ -212,7 +212,7 @@ pub(super) fn lists() -> Vec<List> {
         (read::USERS, vec![MIDDLE, null, null, null, null, null, null, int(51)], "u", "PRIMARY"),
         (read::ANOTHER_ADMIN, vec![int(1), FIRST], "u", "users_by_role"),
         (read::SESSIONS_OF, vec![FIRST, MIDDLE, int(0), int(1), int(51)], "s", "sessions_of_user"),
-        (read::WORKSPACES_OF, vec![int(0), FIRST, MIDDLE, int(51)], "p", "memberships_of_user"),
+        (read::WORKSPACES_OF, vec![int(0), FIRST, MIDDLE, int(51), FIRST], "p", "memberships_of_user"),
         (read::PARTICIPANTS, vec![FIRST, MIDDLE, int(51)], "m", "PRIMARY"),
         (read::ANOTHER_OWNER, vec![FIRST, int(2), FIRST], "m", "memberships_by_role"),
         (read::INVITATIONS_INTO, vec![FIRST, MIDDLE, int(1), int(51)], "i", "invitations_into_workspace"),
