@@ -247,6 +247,11 @@ impl Changes {
         self.with(Change::Expect(key, version))
     }
 
+    /// Adds [`Change::Expect`] of a membership, as it was read.
+    pub fn expect_member(self, membership: &Membership) -> Self {
+        self.expect(Ref::Membership(membership.workspace, membership.user), membership.version)
+    }
+
     /// Adds [`Change::Append`].
     pub fn append(self, message: Message) -> Self {
         self.with(Change::Append(message))

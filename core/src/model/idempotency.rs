@@ -56,15 +56,24 @@ pub struct Repeatable {
     pub fingerprint: Fingerprint,
 }
 
+/// Checks that a key has 1 to 255 visible ASCII characters.
+///
+/// # Errors
+/// A violation of `Idempotency-Key`.
+pub fn check_key(key: &str) -> Result<(), Violation> {
+    if key.is_empty() || key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Violation::new("Idempotency-Key", "must have 1 to 255 visible ASCII characters"));
+    }
+    Ok(())
+}
+
 impl Repeatable {
-    /// Takes a key of 1 to 255 visible ASCII characters, and what is asked for under it: the verb, the path, and the body.
+    /// Takes a key, and what is asked for under it: the verb, the path, and the body.
     ///
     /// # Errors
-    /// A violation of `Idempotency-Key`.
+    /// As [`check_key`].
     pub fn new(server: &ServerKey, key: &str, asked: [&[u8]; 3]) -> Result<Self, Violation> {
-        if key.is_empty() || key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Violation::new("Idempotency-Key", "must have 1 to 255 visible ASCII characters"));
-        }
+        check_key(key)?;
         let lengths = asked.map(|part| (part.len() as u64).to_be_bytes());
         // With their lengths, so that nothing can move from one part to the next.
         let parts: Vec<&[u8]> = lengths.iter().zip(asked).flat_map(|(length, part)| [&length[..], part]).collect();

@@ -7,7 +7,7 @@ use crate::change::{Changes, Version};
 use crate::error::{Checks, Conflict, Error, Forbidden, Kind, Obstacle, Unauthenticated};
 use crate::id::{SessionId, UserId};
 use crate::model::installation::Installation;
-use crate::model::password::Password;
+use crate::model::password::{Password, PasswordHash};
 use crate::model::secret::{Secret, ServerKey};
 use crate::model::session::{Device, Presented, RefreshToken, Session};
 use crate::model::text;
@@ -257,15 +257,11 @@ impl Auth {
     pub async fn change_password(&self, actor: &Actor, current: String, new: String) -> Result<(), Error> {
         let context = [actor.user.name.as_str(), actor.user.email.local_part()];
         let new = Password::choose("new_password", new, &context)?;
-        let wrong = || Error::Unauthenticated(Unauthenticated::Credentials);
-        let current = Password::presented(current).ok_or_else(wrong)?;
-        if current.expose() == new.expose() {
+        if current == new.expose() {
             return Err(Error::invalid("new_password", "must differ from the current password"));
         }
         let old = actor.user.password.clone();
-        if self.ports.passwords.verify(current, Some(old.clone())).await? == Verdict::Wrong {
-            return Err(wrong());
-        }
+        prove(&self.ports, &old, current).await?;
         let hash = self.ports.passwords.hash(new).await?;
         deciding_again(|| async {
             let (session, user) = self.ports.sessions.session(actor.session).await?.ok_or_else(unknown)?;
@@ -275,7 +271,7 @@ impl Auth {
             }
             if user.password != old {
                 // What was proved above is no longer the current password.
-                return Err(Stale::Ended(wrong()));
+                return Err(Stale::Ended(Error::Unauthenticated(Unauthenticated::Credentials)));
             }
             let user = User { must_change_password: false, ..user };
             let user = user.with_password(hash.clone(), self.ports.clock.now());
@@ -362,6 +358,19 @@ pub(super) fn installation(ports: &Ports, settings: &Settings, now: Timestamp) -
         encryption_key: settings.key.fingerprint(),
         signing_keys: ports.tokens.key_id(),
         version: Version::FIRST,
+    }
+}
+
+/// Lets those through who know the password.
+///
+/// # Errors
+/// `Unauthenticated(Credentials)`.
+pub(super) async fn prove(ports: &Ports, password: &PasswordHash, presented: String) -> Result<(), Error> {
+    let wrong = || Error::Unauthenticated(Unauthenticated::Credentials);
+    let presented = Password::presented(presented).ok_or_else(wrong)?;
+    match ports.passwords.verify(presented, Some(password.clone())).await? {
+        Verdict::Wrong => Err(wrong()),
+        Verdict::Right | Verdict::RightButWeak => Ok(()),
     }
 }
 

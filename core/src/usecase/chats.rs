@@ -9,7 +9,7 @@ use super::live::{Live, LiveEvent, ReplyWatch, Scope, Watch};
 use super::models::Models;
 use super::reply::{Begun, Job, Replies};
 use super::workspaces::Member;
-use crate::change::{Changes, Event, EventKind, EventNumber, Ref, Version};
+use crate::change::{Changes, Event, EventKind, EventNumber, Version};
 use crate::error::{Backend, Checks, Conflict, Error, Failure, Forbidden, Kind, Obstacle};
 use crate::id::{ChatId, MessageId};
 use crate::model::chat::{self, Chat, Message, MessageStatus, Parameters, Seq, Speaker, Visibility};
@@ -232,8 +232,7 @@ impl Chats {
         let (number, chat) = deciding_again(|| async {
             let membership = at.member.still(&self.ports, Right::EditChat).await?;
             at.require_charge_as(membership.role)?;
-            let changes =
-                Changes::new().expect(Ref::Membership(membership.workspace, membership.user), membership.version);
+            let changes = Changes::new().expect_member(&membership);
             let stored = self.ports.chats.chat(at.chat.workspace, at.chat.id).await?;
             let old = stored.ok_or(Error::NotFound(Kind::Chat))?;
             let now = self.ports.clock.now();
@@ -458,10 +457,8 @@ where
     F: Future<Output = Result<T, Failure>>,
 {
     let mut membership = member.joined().membership.clone();
-    let (workspace, user) = (membership.workspace, membership.user);
     for _ in 0..=super::ATTEMPTS {
-        let expected = Changes::new().expect(Ref::Membership(workspace, user), membership.version);
-        let failure = match commit(expected).await {
+        let failure = match commit(Changes::new().expect_member(&membership)).await {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
@@ -470,11 +467,7 @@ where
             Some((Conflict::MissingParent, _)) => return Err(Error::NotFound(Kind::Chat)),
             _ => return Err(failure.into()),
         }
-        let stored = ports.workspaces.membership(workspace, user).await?;
-        membership = stored.ok_or(Error::NotFound(Kind::Workspace))?;
-        if !right.is_held_by(membership.role) {
-            return Err(Error::Forbidden(Forbidden::Role));
-        }
+        membership = member.still(ports, right).await?;
     }
     Err(Error::Conflict(Obstacle::Concurrent))
 }

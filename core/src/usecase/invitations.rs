@@ -91,7 +91,7 @@ impl Invitations {
             {
                 return Err(Stale::Ended(Error::Conflict(Obstacle::AlreadyMember)));
             }
-            let mut changes = Changes::new().expect(Ref::Membership(workspace, membership.user), membership.version);
+            let mut changes = Changes::new().expect_member(&membership);
             if let Some(earlier) = earlier {
                 changes = changes.delete(earlier.invitation);
             }
@@ -140,8 +140,7 @@ impl Invitations {
     pub async fn revoke(&self, member: &Member, id: InvitationId) -> Result<(), Error> {
         deciding_again(|| async {
             let membership = member.still(&self.ports, Right::Invite).await?;
-            let changes =
-                Changes::new().expect(Ref::Membership(membership.workspace, membership.user), membership.version);
+            let changes = Changes::new().expect_member(&membership);
             let found = self.ports.workspaces.invitation(id).await?.map(|invited| invited.invitation);
             let here =
                 found.filter(|found| found.workspace == member.workspace() && found.stands(self.ports.clock.now()));
@@ -298,7 +297,7 @@ impl Joining {
     fn changes(&self, changes: Changes, invitation: Invitation, inviter: &Membership) -> Changes {
         let Membership { workspace, user, joined_at, .. } = self.membership;
         changes
-            .expect(Ref::Membership(workspace, inviter.user), inviter.version)
+            .expect_member(inviter)
             .delete(invitation)
             .insert(self.membership.clone())
             .add(Counter::Members(workspace), 1, None)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::deciding_again;
 use super::live::{Live, LiveEvent};
 use super::workspaces::Member;
-use crate::change::{Changes, Counter, Event, EventKind, Ref};
+use crate::change::{Changes, Counter, Event, EventKind};
 use crate::error::{Error, Kind, Obstacle};
 use crate::id::{UserId, WorkspaceId};
 use crate::model::workspace::{Joined, Membership, Participant, Role, Workspace};
@@ -45,14 +45,14 @@ impl Members {
     pub async fn change_role(&self, member: &Member, user: UserId, role: Role) -> Result<Participant, Error> {
         let workspace = member.workspace();
         let (number, participant) = deciding_again(|| async {
-            let (joined, participant) = self.find(workspace, user).await?;
+            let participant = self.find(workspace, user).await?;
             let acting = member.still(&self.ports, Right::ChangeRoles).await?;
             if participant.membership.role == role {
                 return Ok((None, participant));
             }
             let mut changes = expecting(&acting, user);
             if participant.membership.role == Role::Owner {
-                changes = changes.update(self.without_owner(joined).await?);
+                changes = changes.update(self.without_owner(&participant.membership).await?);
             }
             let changed = Membership { role, ..participant.membership };
             let changes = changes.update(changed.clone()).emit(self.event(workspace, EventKind::MemberUpdated(user)));
@@ -80,14 +80,14 @@ impl Members {
             member.require(Right::RemoveMembers)?;
         }
         let number = deciding_again(|| async {
-            let (joined, participant) = self.find(workspace, user).await?;
+            let participant = self.find(workspace, user).await?;
             let mut changes = if user == member.actor().user().id {
                 Changes::new()
             } else {
                 expecting(&member.still(&self.ports, Right::RemoveMembers).await?, user)
             };
             if participant.membership.role == Role::Owner {
-                changes = changes.update(self.without_owner(joined).await?);
+                changes = changes.update(self.without_owner(&participant.membership).await?);
             }
             if let Some(invited) = self.ports.workspaces.invitation_to(workspace, &participant.email).await? {
                 changes = changes.delete(invited.invitation);
@@ -104,16 +104,16 @@ impl Members {
         Ok(())
     }
 
-    async fn find(&self, workspace: WorkspaceId, user: UserId) -> Result<(Joined, Participant), Error> {
-        // The workspace first: whatever changes after it was read, its version tells.
-        let joined = self.ports.workspaces.joined(workspace, user).await?;
-        let participant = self.ports.workspaces.participant(workspace, user).await?;
-        joined.zip(participant).ok_or(Error::NotFound(Kind::Member))
+    async fn find(&self, workspace: WorkspaceId, user: UserId) -> Result<Participant, Error> {
+        self.ports.workspaces.participant(workspace, user).await?.ok_or(Error::NotFound(Kind::Member))
     }
 
     /// The workspace, to be updated: somebody else must own it when this OWNER does no more.
-    async fn without_owner(&self, Joined { workspace, membership, .. }: Joined) -> Result<Workspace, Error> {
-        if self.ports.workspaces.another_owner(workspace.id, membership.user).await? {
+    async fn without_owner(&self, owner: &Membership) -> Result<Workspace, Error> {
+        // The workspace first: whatever changes after it was read, its version tells.
+        let joined = self.ports.workspaces.joined(owner.workspace, owner.user).await?;
+        let Joined { workspace, .. } = joined.ok_or(Error::NotFound(Kind::Member))?;
+        if self.ports.workspaces.another_owner(workspace.id, owner.user).await? {
             Ok(workspace)
         } else {
             Err(Error::Conflict(Obstacle::LastOwner))
@@ -128,11 +128,7 @@ impl Members {
 /// Begins a unit of work that comes through only while the acting member still is as they were read. Their own row may be among the changes,
 /// and then speaks for itself.
 fn expecting(acting: &Membership, changed: UserId) -> Changes {
-    if acting.user == changed {
-        Changes::new()
-    } else {
-        Changes::new().expect(Ref::Membership(acting.workspace, acting.user), acting.version)
-    }
+    if acting.user == changed { Changes::new() } else { Changes::new().expect_member(acting) }
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use farewell::Farewell;
 
-use super::auth::{Actor, NewAccount};
+use super::auth::{self, Actor, NewAccount};
 use super::idempotency::{Idempotency, Stamp};
 use super::live::Live;
 use super::{Stale, deciding_again};
 use crate::change::{Changes, Ref};
-use crate::error::{Checks, Conflict, Error, Forbidden, Kind, Obstacle, Unauthenticated};
+use crate::error::{Checks, Conflict, Error, Forbidden, Kind, Obstacle, Unauthenticated, Violation};
 use crate::id::UserId;
 use crate::model::idempotency::{Made, Repeatable};
 use crate::model::password::{Password, PasswordHash};
@@ -20,7 +20,6 @@ use crate::model::user::{Email, GlobalRole, User};
 use crate::page::{Limit, Page, PageRequest};
 use crate::policy::GlobalRight;
 use crate::port::Ports;
-use crate::port::passwords::Verdict;
 use crate::port::store::UserFilter;
 use crate::time::Timestamp;
 
@@ -280,7 +279,7 @@ impl Users {
         let current = match (moves, change.current_password) {
             (true, None) => {
                 let needed = "is needed to change one's own email";
-                checks.take(Err(crate::error::Violation::new("current_password", needed)))
+                checks.take(Err(Violation::new("current_password", needed)))
             }
             (true, Some(current)) => Some(Some(current)),
             (false, _) => Some(None),
@@ -289,7 +288,7 @@ impl Users {
         let ((email, name), (password, current)) = checks.done(all)?;
         let proved = match current {
             Some(current) => {
-                self.prove(user, current).await?;
+                auth::prove(&self.ports, &user.password, current).await?;
                 Some(user.password.clone())
             }
             None => None,
@@ -299,15 +298,6 @@ impl Users {
             None => None,
         };
         Ok(Checked { email, name, role: change.role, is_active: change.is_active, password, proved })
-    }
-
-    async fn prove(&self, user: &User, current: String) -> Result<(), Error> {
-        let wrong = || Error::Unauthenticated(Unauthenticated::Credentials);
-        let current = Password::presented(current).ok_or_else(wrong)?;
-        match self.ports.passwords.verify(current, Some(user.password.clone())).await? {
-            Verdict::Wrong => Err(wrong()),
-            _ => Ok(()),
-        }
     }
 
     /// The changes that go with one administrator less. Who is an administrator goes through the installation's version, so that two commits

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::change::Change;
+use crate::change::{Change, Ref};
 use crate::error::{Conflict, Forbidden};
 use crate::model::user::User;
 use crate::port::store::MockWorkspaceRepository;

@@ -4,7 +4,7 @@ use super::*;
 use crate::change::{Change, Counter, Record, Version};
 use crate::model::installation::Installation;
 use crate::model::workspace::Role;
-use crate::port::passwords::MockPasswordHasher;
+use crate::port::passwords::{MockPasswordHasher, Verdict};
 use crate::port::store::{MockUserRepository, MockWorkspaceRepository};
 use crate::usecase::cast::Commit::{Away, Done, Refused};
 use crate::usecase::cast::{
@@ -169,7 +169,7 @@ fn ones_own_address_needs_ones_present_password() {
         now(over(ports).change(&own(&ben()), change))
     };
     let answer = asked(moving(None), Verdict::Right, ben());
-    let named = |violations: &[crate::error::Violation]| violations[0].field == "current_password";
+    let named = |violations: &[Violation]| violations[0].field == "current_password";
     assert!(matches!(&answer, Err(Error::Invalid(violations)) if named(violations)), "{answer:?}");
 
     let other_password = || User { password: PasswordHash::new("$other"), ..ben() };
