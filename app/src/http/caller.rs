@@ -111,7 +111,6 @@ rights!(
     SeeMembers,
     Leave,
     ChangeRoles,
-    RemoveMembers,
     Invite,
     ReadChats,
     CreateChat,

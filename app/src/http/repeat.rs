@@ -8,7 +8,7 @@ use poem_openapi::registry::{MetaParamIn, MetaRequest, MetaSchema, MetaSchemaRef
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use private_chat_core::error::Violation;
-use private_chat_core::model::idempotency::Repeatable;
+use private_chat_core::model::idempotency::{Repeatable, check_key};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -75,24 +75,26 @@ impl<'a, T: DeserializeOwned + Type + 'static> ApiExtractor<'a> for Repeat<T> {
         let state = request.data::<Arc<State>>();
         let state = state.ok_or_else(|| Fault::internal("the state is not the application's"))?;
         let (verb, path) = (request.method().as_str().as_bytes(), path(request).as_bytes());
-        let repeatable = |body: &[u8]| state.cases.idempotency.repeatable(key, [verb, path, body]).map_err(Fault::from);
-        // What is wrong with the key is said before anything of the body.
-        repeatable(b"")?;
         let value = json::receive::<T>(request, body).await?;
-        let repeatable = repeatable(&canonical(&value)?)?;
+        let asked = [verb, path, &canonical(&value)?];
+        let repeatable = state.cases.idempotency.repeatable(key, asked).map_err(Fault::from)?;
         Ok(Self { body: json::read(value)?, request: Some(repeatable) })
     }
 }
 
 /// The key of a request, which has one or none.
 fn key(headers: &HeaderMap) -> Result<Option<&str>, Fault> {
-    let wrong = |message: &str| Fault::invalid(vec![Violation::new(HEADER, message)]);
+    let wrong = |violation| Fault::invalid(vec![violation]);
     let mut sent = headers.get_all(HEADER).iter();
     match (sent.next(), sent.next()) {
         (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(wrong("must come once")),
-        // The rest of what a key must be is the core's to say.
-        (Some(only), None) => only.to_str().map(Some).map_err(|_| wrong("must have 1 to 255 visible ASCII characters")),
+        (Some(_), Some(_)) => Err(wrong(Violation::new(HEADER, "must come once"))),
+        (Some(only), None) => {
+            // What is no text is refused like none.
+            let key = only.to_str().unwrap_or_default();
+            check_key(key).map_err(wrong)?;
+            Ok(Some(key))
+        }
     }
 }
 
