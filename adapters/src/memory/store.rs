@@ -15,7 +15,7 @@ use private_chat_core::model::installation::Installation;
 use private_chat_core::model::invitation::{Invitation, Invited};
 use private_chat_core::model::session::Session;
 use private_chat_core::model::text::folded;
-use private_chat_core::model::user::{Email, GlobalRole, User};
+use private_chat_core::model::user::{Email, User};
 use private_chat_core::model::workspace::{Joined, Membership, Participant, Role};
 use private_chat_core::page::{ActivityKey, Limit, Page, PageRequest};
 use private_chat_core::port::Result;
@@ -98,8 +98,7 @@ impl UserRepository for MemoryStore {
     }
 
     async fn another_admin(&self, besides: UserId) -> Result<bool> {
-        let is_admin = |user: &User| user.role == GlobalRole::Admin && user.is_active;
-        Ok(self.state().users().any(|user| user.id != besides && is_admin(user)))
+        Ok(self.state().users().any(|user| user.id != besides && user.is_active_admin()))
     }
 
     async fn keyed_request(&self, user: UserId, key: KeyHash) -> Result<Option<KeyedRequest>> {

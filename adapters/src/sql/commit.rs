@@ -3,7 +3,7 @@
 //! The lock order is the same for every unit, so that two of them never wait for each other in a ring: the heads of the workspaces' event logs
 //! first, then parents before children, then by key. Conflicts nevertheless name the change by its place in the use case's order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use private_chat_core::change::{
@@ -17,7 +17,6 @@ use sqlx::Error;
 
 use super::code::{self, Code as _, EventCode, MEMBERSHIPS};
 use super::dialect::{Fault, fault};
-use super::purge;
 use super::read::RUNNING_OF;
 use super::row;
 use super::seam::{Connection, args};
@@ -61,6 +60,7 @@ impl Work for Changes {
         let mut unit = Unit {
             connection,
             changes: self,
+            inserted: inserted(self.changes()),
             numbers: HashMap::new(),
             events: Vec::with_capacity(self.events().len()),
             appended: HashMap::new(),
@@ -161,10 +161,28 @@ const fn has_children(key: &Ref) -> bool {
     matches!(key, Ref::User(_) | Ref::Workspace(_) | Ref::Membership(..) | Ref::Chat(_) | Ref::Message(..))
 }
 
+/// The keys of the rows that changes make.
+fn inserted(changes: &[Change]) -> HashSet<Ref> {
+    let key = |change: &Change| match change {
+        Change::Insert(record) => Some(record.key()),
+        _ => None,
+    };
+    changes.iter().filter_map(key).collect()
+}
+
+/// What a unit does to the head of a workspace's log.
+#[derive(Default)]
+struct Head {
+    events: u64,
+    closes: bool,
+}
+
 /// A unit of work, half done.
 struct Unit<'u, 'c> {
     connection: &'u mut Connection<'c>,
     changes: &'u Changes,
+    /// The keys of the rows that it makes.
+    inserted: HashSet<Ref>,
     /// The next number of each log whose head is locked.
     numbers: HashMap<WorkspaceId, EventNumber>,
     events: Vec<EventNumber>,
@@ -175,20 +193,24 @@ impl Unit<'_, '_> {
     /// Takes the events' numbers from the heads of their logs, which thereby are locked, and closes the logs of workspaces that are deleted.
     /// Says whether a log is not there, or closed.
     async fn take_numbers(&mut self) -> Result<bool, Error> {
-        let mut heads: BTreeMap<WorkspaceId, u64> = purge::deleted(self.changes).map(|gone| (gone, 0)).collect();
+        let mut heads: BTreeMap<WorkspaceId, Head> = BTreeMap::new();
         for event in self.changes.events() {
-            *heads.entry(event.workspace).or_default() += 1;
+            heads.entry(event.workspace).or_default().events += 1;
+        }
+        for change in self.changes.changes() {
+            if let Change::Delete(Ref::Workspace(workspace), _) = change {
+                heads.entry(*workspace).or_default().closes = true;
+            }
         }
         let mut headless = false;
-        for (workspace, events) in heads {
+        for (workspace, Head { events, closes }) in heads {
             if self.inserts(&Ref::Workspace(workspace)) {
                 // The head comes with the workspace, and nobody else knows of it yet.
                 self.numbers.insert(workspace, 1);
                 continue;
             }
-            let closed = self.deletes(workspace);
             let sql = "UPDATE event_heads SET newest = newest + ?, closed = ? WHERE workspace_id = ? AND closed = 0";
-            if self.connection.execute(sql, args![events, closed, &workspace]).await? == 0 {
+            if self.connection.execute(sql, args![events, closes, &workspace]).await? == 0 {
                 headless |= events > 0;
             } else if events > 0 {
                 let sql = "SELECT newest FROM event_heads WHERE workspace_id = ?";
@@ -202,11 +224,7 @@ impl Unit<'_, '_> {
 
     /// Whether the unit makes a row of this key.
     fn inserts(&self, key: &Ref) -> bool {
-        self.changes.changes().iter().any(|change| matches!(change, Change::Insert(new) if new.key() == *key))
-    }
-
-    fn deletes(&self, workspace: WorkspaceId) -> bool {
-        purge::deleted(self.changes).any(|gone| gone == workspace)
+        self.inserted.contains(key)
     }
 
     /// Whether the row of this key goes after all other changes, as they may be of rows that go with it. One that is made anew goes in its turn.

@@ -4,12 +4,10 @@
 //! member asks for stays where it is, so that no hot read has to look whether its workspace still stands, and goes when it is purged.
 
 use async_trait::async_trait;
-use private_chat_core::change::{Change, Changes, Ref};
 use private_chat_core::id::{ChatId, WorkspaceId};
 use private_chat_core::port::store::Over;
 use private_chat_core::time::Timestamp;
 
-use super::code::MEMBERS;
 use super::commit::{Refusal, Work};
 use super::seam::{Arg, Connection, args};
 
@@ -109,8 +107,6 @@ async fn purge_workspace(connection: &mut Connection<'_>) -> Result<u64, Refusal
     }
     if removed < BATCH {
         removed += connection.execute("DELETE FROM event_heads WHERE workspace_id = ?", args![&workspace]).await?;
-        let sql = "DELETE FROM counters WHERE kind = ? AND owner_id = ?";
-        removed += connection.execute(sql, args![MEMBERS, &workspace]).await?;
         removed += connection.execute("DELETE FROM workspaces WHERE id = ?", args![&workspace]).await?;
     }
     Ok(removed)
@@ -143,12 +139,4 @@ impl Numbered {
         };
         Ok(connection.execute(self.delete, &[owner, Arg::Int(last)]).await?)
     }
-}
-
-/// The workspaces that a unit deletes.
-pub(super) fn deleted(changes: &Changes) -> impl Iterator<Item = WorkspaceId> {
-    changes.changes().iter().filter_map(|change| match change {
-        Change::Delete(Ref::Workspace(workspace), _) => Some(*workspace),
-        _ => None,
-    })
 }

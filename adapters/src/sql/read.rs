@@ -42,9 +42,9 @@ macro_rules! through {
 }
 
 /// How many keys one statement of a bulk look-up takes. The rest of the last one is filled up, so that there is one statement to prepare.
-pub(super) const BULK: usize = 32;
+const BULK: usize = 32;
 
-pub(super) fn bulk(statement: &str, each: &str, between: &str) -> String {
+fn bulk(statement: &str, each: &str, between: &str) -> String {
     format!("{statement}{}", vec![each; BULK].join(between))
 }
 
@@ -160,7 +160,7 @@ pub(super) const SESSIONS_OF: &str = concat!(
 );
 
 /// The keys of one bulk look-up, its last one repeated until it is full.
-pub(super) fn filled<T>(some: &[T]) -> impl Iterator<Item = &T> {
+fn filled<T>(some: &[T]) -> impl Iterator<Item = &T> {
     some.iter().chain(some.last().into_iter().cycle()).take(BULK)
 }
 
