@@ -134,6 +134,24 @@ pub enum Counter {
     Memberships(UserId),
 }
 
+/// What an appended message follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// The chat's last message, whichever that is when it is stored: it becomes the parent.
+    Last,
+    /// Its own parent, as it names it; without one it begins a branch of its own.
+    Parent,
+}
+
+/// Replies that run, counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Running {
+    /// Those that a user asked for.
+    Of(UserId),
+    /// Those in a workspace.
+    In(WorkspaceId),
+}
+
 /// One thing to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -143,14 +161,22 @@ pub enum Change {
     /// The row of the record's key and version becomes the record, with the next version; else [`Stale`](crate::error::Conflict::Stale).
     Update(Record),
     /// The row of this key and version goes; else `Stale`. Rows that belong to it go with it. Of a workspace, all that leads to it goes: its
-    /// members, whose `Memberships` are counted down, its invitations, its running replies. What nobody can reach by then is left to
-    /// [`purge`](crate::port::store::UnitOfWork::purge).
+    /// members, whose `Memberships` are counted down, its invitations, its running replies. Of a chat, it is no longer found and its running
+    /// replies go. What nobody can reach by then is left to [`purge`](crate::port::store::UnitOfWork::purge).
     Delete(Ref, Version),
     /// The row stands in this version and does so until the commit; else `Stale`. Nothing is written.
     Expect(Ref, Version),
-    /// A message goes to the end of its chat: it gets the next number, the chat's last message as its parent where it names none, and moves
-    /// the chat's `message_count` and `last_message_at`. `MissingParent` if the chat is gone, or the named parent is none of the chat.
-    Append(Message),
+    /// A message goes to the end of its chat: it gets the next number, and moves the chat's `message_count` and `last_message_at`.
+    /// `MissingParent` if the chat is gone, or the message it is to follow is none of the chat.
+    Append(Message, Follows),
+    /// Fewer than `most` of these replies run before this unit begins one; else [`Ceiling`](crate::error::Conflict::Ceiling). Exact also where
+    /// many begin at once. Nothing is written: what runs is counted, so that a place is free with the row of its reply.
+    Cap {
+        /// Which replies.
+        running: Running,
+        /// How many of them may run, the one that begins included.
+        most: u64,
+    },
     /// A counter moves by `delta`, from zero where it does not stand yet; [`Ceiling`](crate::error::Conflict::Ceiling) if it would pass `ceiling`.
     Add {
         /// Which counter.
@@ -184,8 +210,12 @@ pub enum EventKind {
     ChatCreated(ChatId),
     /// A chat's settings changed.
     ChatUpdated(ChatId),
-    /// A chat is gone.
-    ChatDeleted(ChatId),
+    /// A chat became private: for all but its creator it is gone.
+    ChatHidden(ChatId),
+    /// A private chat became the workspace's: for all but its creator it is new.
+    ChatShown(ChatId),
+    /// A chat is gone. It was this user's alone, where it was private.
+    ChatDeleted(ChatId, Option<UserId>),
     /// Somebody became a member.
     MemberJoined(UserId),
     /// A member has another role.
@@ -253,8 +283,13 @@ impl Changes {
     }
 
     /// Adds [`Change::Append`].
-    pub fn append(self, message: Message) -> Self {
-        self.with(Change::Append(message))
+    pub fn append(self, message: Message, follows: Follows) -> Self {
+        self.with(Change::Append(message, follows))
+    }
+
+    /// Adds [`Change::Cap`].
+    pub fn cap(self, running: Running, most: u64) -> Self {
+        self.with(Change::Cap { running, most })
     }
 
     /// Adds [`Change::Add`].

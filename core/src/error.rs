@@ -196,6 +196,8 @@ pub enum Obstacle {
     Concurrent,
     /// The reply has ended, so that it can't be stopped.
     NotRunning,
+    /// The message is no reply, so that it can't be given anew.
+    NotAReply,
     /// The caller is in as many workspaces as one may be.
     TooManyWorkspaces,
     /// It would leave the installation without an administrator who may sign in.
@@ -206,6 +208,17 @@ pub enum Obstacle {
     LastOwner,
     /// They are a member already.
     AlreadyMember,
+}
+
+/// Whose running replies are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The caller's.
+    Yours,
+    /// Everybody's in the workspace.
+    Workspace,
+    /// Everybody's on this server.
+    Server,
 }
 
 /// What a use case may answer in place of a value.
@@ -232,6 +245,14 @@ pub enum Error {
     /// The event cursor lies outside the kept log.
     #[error("the cursor lies outside the kept log")]
     CursorExpired,
+    /// As many replies run as may; the slot of any of them that ends is free.
+    #[error("{most} replies run already ({whose:?})")]
+    TooManyReplies {
+        /// Whose they are.
+        whose: Whose,
+        /// How many may run.
+        most: u64,
+    },
     /// The server is stopping and begins nothing new.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -30,6 +30,8 @@ pub enum Right {
     Send,
     /// Change a chat's settings, where one made it (an OWNER: any).
     EditChat,
+    /// Delete a chat, where one made it (an OWNER: any).
+    DeleteChat,
     /// End a running reply, where one asked for it or made the chat (an OWNER: any).
     StopReply,
 }
@@ -40,7 +42,7 @@ impl Right {
     pub const fn least_role(self) -> Role {
         match self {
             Self::SeeWorkspace | Self::SeeMembers | Self::Leave | Self::ReadChats => Role::Guest,
-            Self::CreateChat | Self::Send | Self::EditChat | Self::StopReply => Role::Member,
+            Self::CreateChat | Self::Send | Self::EditChat | Self::DeleteChat | Self::StopReply => Role::Member,
             Self::EditWorkspace | Self::DeleteWorkspace | Self::ChangeRoles | Self::RemoveMembers | Self::Invite => {
                 Role::Owner
             }

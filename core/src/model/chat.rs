@@ -168,6 +168,8 @@ pub enum ReplyFault {
     TooLong,
     /// The server stopped or died while the reply ran.
     ServerStopped,
+    /// The chat was deleted while the reply ran.
+    Deleted,
 }
 
 impl ReplyFault {
@@ -185,6 +187,7 @@ impl ReplyFault {
         (Self::Timeout, "timeout"),
         (Self::TooLong, "too_long"),
         (Self::ServerStopped, "server_stopped"),
+        (Self::Deleted, "deleted"),
     ];
 
     /// What clients and databases call it.
@@ -239,6 +242,18 @@ pub struct Message {
     pub updated_at: Timestamp,
     /// For guarded changes: a reply that has ended never ends again.
     pub version: Version,
+}
+
+impl Message {
+    /// The message as those are told who waited for its end. One that was still to grow when it went has gone with its chat.
+    #[must_use]
+    pub fn as_ended(self) -> Self {
+        if self.status != MessageStatus::Streaming {
+            return self;
+        }
+        let error = ReplyError { code: ReplyFault::Deleted, detail: "the chat was deleted".to_owned() };
+        Self { status: MessageStatus::Interrupted, error: Some(error), ..self }
+    }
 }
 
 /// That a reply is being made, and where.
@@ -305,6 +320,17 @@ impl Default for ReplyLimits {
             bytes: 1 << 20,
         }
     }
+}
+
+/// How many replies may run at once; none for any number. One that waits for the reply before it runs, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplyCaps {
+    /// Of one user.
+    pub of_user: Option<u64>,
+    /// In one workspace.
+    pub in_workspace: Option<u64>,
+    /// In this process.
+    pub here: Option<u64>,
 }
 
 /// Takes a chat's title: 1 to 200 characters.

@@ -5,6 +5,7 @@ pub mod idempotency;
 pub mod installation;
 pub mod invitation;
 pub mod password;
+pub mod search;
 pub mod secret;
 pub mod session;
 pub mod text;

@@ -107,4 +107,6 @@ pub struct Provider {
     pub context_length: Option<u32>,
     /// Whether its models take images.
     pub vision: bool,
+    /// Whether it is worth asking for a chat's title.
+    pub writes_titles: bool,
 }

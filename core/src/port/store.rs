@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 
 use super::Result;
-use crate::change::{Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent};
+use crate::change::{Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent, Version};
 use crate::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
-use crate::model::chat::{Chat, Message, RunningReply, Seq};
+use crate::model::chat::{Audience, Chat, Message, RunningReply, Seq};
 use crate::model::idempotency::{KeyHash, KeyedRequest};
 use crate::model::installation::Installation;
 use crate::model::invitation::Invited;
+use crate::model::search::Query;
 use crate::model::session::Session;
 use crate::model::user::{Email, GlobalRole, User};
 use crate::model::workspace::{Joined, Membership, Participant};
@@ -145,7 +146,7 @@ pub trait WorkspaceRepository: Send + Sync {
 }
 
 /// Which chats of a workspace are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatFilter {
     /// The workspace.
     pub workspace: WorkspaceId,
@@ -155,6 +156,8 @@ pub struct ChatFilter {
     pub archived: bool,
     /// Only those that the viewer made.
     pub mine: bool,
+    /// Only those of which the title, or one final message, has [all these terms](crate::model::search).
+    pub query: Option<Query>,
 }
 
 /// The way through a chat's messages.
@@ -173,6 +176,14 @@ pub enum Order {
 /// - finds a chat in its own workspace only
 /// - lists chats most recently active first without repeats
 /// - hides private chats from everybody but their creator
+/// - tells who may see which of many chats
+/// - finds chats by the words of their title and of their final messages
+/// - finds a chat only where one text has all the words
+/// - finds words in any language whatever their case and accents
+/// - finds only what the viewer may see
+/// - pages through what is found most recently active first without repeats
+/// - finds a chat no longer by what its title was
+/// - finds nothing of deleted chats and workspaces
 /// - pages messages by number in both orders
 /// - finds a message in its own chat only
 /// - returns text byte for byte
@@ -183,8 +194,13 @@ pub trait ChatRepository: Send + Sync {
     /// The chat of this id in this workspace, whoever may see it.
     async fn chat(&self, workspace: WorkspaceId, id: ChatId) -> Result<Option<Chat>>;
 
-    /// Chats, most recently active first.
+    /// Chats, most recently active first. Where words are searched, a page may have fewer items than it could and yet a next one: so much is
+    /// looked at for one page, and no more.
     async fn chats(&self, filter: ChatFilter, page: PageRequest<ActivityKey>) -> Result<Page<Chat, ActivityKey>>;
+
+    /// Who may see these chats of their workspaces, in any order, and in which version of the chat; for checking many open streams at once. Chats
+    /// that are gone are left out.
+    async fn audiences(&self, of: &[(WorkspaceId, ChatId)]) -> Result<Vec<(ChatId, Version, Audience)>>;
 
     /// The message of this id in this chat.
     async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>>;
@@ -233,7 +249,7 @@ pub trait ReplyRepository: Send + Sync {
     async fn instances(&self) -> Result<Vec<Instance>>;
 }
 
-/// What is over: sessions, invitations and keyed requests that end, or were made, before these times.
+/// What is over: sessions, invitations, keyed requests and events that end, were made, or happened before these times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Over {
     /// Sessions that expired before this time.
@@ -242,6 +258,8 @@ pub struct Over {
     pub invitations: Timestamp,
     /// Keyed requests that were made before this time.
     pub keyed_requests: Timestamp,
+    /// Events that happened before this time. They go from the front of their workspace's log, whose bounds tell up to where.
+    pub events: Timestamp,
 }
 
 /// The one way to write.
@@ -255,11 +273,16 @@ pub struct Over {
 /// - refuses a row whose parent is gone
 /// - expects without writing
 /// - deletes what belongs to a deleted row
+/// - leaves nothing of a deleted chat within reach
 /// - leaves nothing of a deleted workspace within reach
 /// - purges what is over and what nobody can reach, and nothing else
+/// - forgets old events from the front of their log and tells up to where
 /// - appends messages in one sequence however many write
 /// - gives an appended message the last one as its parent
+/// - begins a branch where an appended message is to follow nothing
 /// - refuses a parent of another chat
+/// - caps the replies that run of a user and in a workspace however many begin
+/// - frees a running reply's place whichever way it goes
 /// - moves the activity of a chat with its messages
 /// - keeps what append moves when a chat is updated
 /// - adds up to a ceiling however many write
@@ -286,12 +309,19 @@ pub trait UnitOfWork: Send + Sync {
     /// `Unavailable`.
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Checkpointed>;
 
-    /// Removes some of what is over and of what was left by deleted workspaces: so little at once that nobody else waits for long.
+    /// Removes some of what is over and of what was left by deleted chats and workspaces: so little at once that nobody else waits for long.
     /// Says how many rows went; none when nothing is left to be removed.
     ///
     /// # Errors
     /// `Unavailable`.
     async fn purge(&self, over: Over) -> Result<u64>;
+
+    /// Makes some of what was stored by versions of the program that knew no search ready to be found, a little at once. Says how many texts; none
+    /// when all are. What is committed now is found at once, and needs none of this.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn index_backlog(&self) -> Result<u64>;
 
     /// Brings the database to the schema that this program needs, under a lock that other processes respect. Changes nothing where that is
     /// done already.

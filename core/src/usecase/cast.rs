@@ -13,7 +13,7 @@ use super::models::Models;
 use super::workspaces::{Member, Workspaces};
 use crate::change::{Changes, Committed, Version};
 use crate::error::{Conflict, Failure};
-use crate::model::chat::ReplyLimits;
+use crate::model::chat::{ReplyCaps, ReplyLimits};
 use crate::model::password::PasswordHash;
 use crate::model::secret::ServerKey;
 use crate::model::session::{Device, Lifetimes, Session};
@@ -36,6 +36,8 @@ pub(super) fn settings() -> Settings {
         setup_token: None,
         default_model: None,
         reply: ReplyLimits::default(),
+        caps: ReplyCaps::default(),
+        titles: false,
     }
 }
 

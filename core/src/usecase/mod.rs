@@ -17,13 +17,14 @@ pub mod operator;
 mod prompt;
 pub mod reply;
 pub mod status;
+pub mod title;
 pub mod users;
 pub mod workspaces;
 
 use std::sync::Arc;
 
 use crate::error::{Conflict, Error, Failure, Obstacle};
-use crate::model::chat::ReplyLimits;
+use crate::model::chat::{ReplyCaps, ReplyLimits};
 use crate::model::secret::{Secret, ServerKey};
 use crate::model::session::Lifetimes;
 use crate::port::Ports;
@@ -41,6 +42,10 @@ pub struct Settings {
     pub default_model: Option<String>,
     /// Bounds of every reply.
     pub reply: ReplyLimits,
+    /// How many may run at once.
+    pub caps: ReplyCaps,
+    /// Whether chats without a title are given one by their model.
+    pub titles: bool,
 }
 
 /// All use cases over one set of ports.
@@ -67,7 +72,9 @@ impl UseCases {
     pub fn new(ports: &Ports, settings: Settings) -> Self {
         let models = Arc::new(models::Models::new(ports.clone(), settings.default_model.clone()));
         let live = Arc::new(live::Live::new(ports.clone()));
-        let replies = Arc::new(reply::Replies::new(ports.clone(), live.clone(), models.clone(), settings.reply));
+        let titles = Arc::new(title::Titles::new(ports.clone(), live.clone(), models.clone(), settings.titles));
+        let bounds = (settings.reply, settings.caps);
+        let replies = Arc::new(reply::Replies::new(ports.clone(), live.clone(), models.clone(), titles, bounds));
         let idempotency = Arc::new(idempotency::Idempotency::new(ports.clone(), settings.key.clone()));
         let once = idempotency.clone();
         let auth = Arc::new(auth::Auth::new(ports.clone(), settings));

@@ -17,10 +17,19 @@ const BYTES_A_TOKEN: usize = 3;
 const ENVELOPE: usize = 16;
 
 /// How many bytes of conversation fit a model, when a quarter of its context is kept for the answer.
-fn budget(context_length: Option<u32>, max_tokens: Option<u32>) -> usize {
+pub(super) fn budget(context_length: Option<u32>, max_tokens: Option<u32>) -> usize {
     let context = context_length.unwrap_or(ASSUMED_CONTEXT);
     let answer = max_tokens.unwrap_or(context / 4).min(context / 2);
     usize::try_from(context - answer).unwrap_or(usize::MAX).saturating_mul(BYTES_A_TOKEN)
+}
+
+/// What a model is told, and what that takes.
+pub(super) struct Prompt {
+    pub(super) messages: Vec<PromptMessage>,
+    /// How much of the budget it takes.
+    pub(super) bytes: usize,
+    /// Whether anything but the system prompt and the last message is in it.
+    pub(super) may_be_shorter: bool,
 }
 
 /// What a message takes of the budget. In a branch of one person nobody is named; of another's message the name counts, too.
@@ -29,17 +38,18 @@ fn size(message: &Message, last: &Message) -> usize {
     message.content.len() + name.map_or(0, |author| author.name.len()) + ENVELOPE
 }
 
-/// Gathers the prompt that ends with `last`, a person's message.
+/// Gathers the prompt that ends with `last`, a person's message, of up to so many bytes.
 ///
 /// It walks from the end towards the root and reads no more of a long chat than fits. The last message goes in whatever its length.
 pub(super) async fn gather(
     chats: &dyn ChatRepository,
     last: &Message,
     system_prompt: Option<&str>,
-    (context_length, max_tokens): (Option<u32>, Option<u32>),
-) -> Result<Vec<PromptMessage>, Failure> {
-    let mut left = budget(context_length, max_tokens).saturating_sub(system_prompt.map_or(0, str::len));
-    left = left.saturating_sub(size(last, last));
+    budget: usize,
+) -> Result<Prompt, Failure> {
+    let fixed = system_prompt.map_or(0, str::len) + size(last, last);
+    let mut left = budget.saturating_sub(fixed);
+    let room = left;
     let mut newest_first = vec![last.clone()];
     let mut wanted = last.parent;
     let mut page = PageRequest { after: Some(last.seq), limit: Limit::new(20).unwrap_or_default() };
@@ -71,34 +81,45 @@ pub(super) async fn gather(
             None => break,
         }
     }
-    let mut prompt = told(newest_first);
-    if let Some(text) = system_prompt.filter(|text| !text.trim().is_empty()) {
-        prompt.push(PromptMessage { speaker: Speaker::System, content: text.to_owned() });
+    // A conversation begins with a person: what their question was cut off from would be an answer to nothing.
+    while newest_first.last().is_some_and(|message| message.speaker == Speaker::Assistant) {
+        newest_first.pop();
     }
-    prompt.reverse();
-    Ok(prompt)
+    let may_be_shorter = newest_first.len() > 1;
+    let system = system_prompt.filter(|text| !text.trim().is_empty());
+    let system = system.map(|text| PromptMessage { speaker: Speaker::System, content: text.to_owned() });
+    let messages = system.into_iter().chain(told(newest_first.into_iter().rev())).collect();
+    Ok(Prompt { messages, bytes: fixed + room - left, may_be_shorter })
 }
 
-/// The messages as a model is told them. Where several people wrote, each of their messages begins with a name.
-fn told(messages: Vec<Message>) -> Vec<PromptMessage> {
+/// The messages as a model is told them. Where several people wrote, each of their messages begins with a name. What people wrote one after the
+/// other, because a reply to it came to nothing, is one turn: many models take no other.
+fn told(messages: impl Iterator<Item = Message> + Clone) -> Vec<PromptMessage> {
     let people: HashSet<Option<UserId>> = messages
-        .iter()
+        .clone()
         .filter(|message| message.speaker == Speaker::User)
         .map(|message| message.author.as_ref().map(|author| author.id))
         .collect();
     let several = people.len() > 1;
-    let each = messages.into_iter().map(|Message { speaker, author, content, .. }| {
+    let mut told: Vec<PromptMessage> = Vec::new();
+    for Message { speaker, author, content, .. } in messages {
         let named = several && speaker == Speaker::User;
         let name = author.as_ref().map_or("Somebody", |author| &author.name);
-        PromptMessage { speaker, content: if named { format!("{name}: {content}") } else { content } }
-    });
-    each.collect()
+        let content = if named { format!("{name}: {content}") } else { content };
+        match told.last_mut().filter(|before| before.speaker == speaker) {
+            Some(before) => before.content = format!("{}\n\n{content}", before.content),
+            None => told.push(PromptMessage { speaker, content }),
+        }
+    }
+    told
 }
 
-/// Replies that are empty are left out, so that a broken turn never spoils the chat.
+/// Replies that failed, and those that are empty, are left out, so that a broken turn never spoils the chat. What was stopped or interrupted is
+/// told as far as it came.
 fn worth_telling(message: &Message) -> bool {
     message.speaker != Speaker::Assistant
-        || (message.status != MessageStatus::Streaming && !message.content.trim().is_empty())
+        || (!matches!(message.status, MessageStatus::Streaming | MessageStatus::Failed)
+            && !message.content.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -145,13 +166,14 @@ mod tests {
     #[test]
     fn a_model_is_told_who_said_what_where_several_people_write() {
         let alone = [message(1, None, Some("Ann"), "Hi"), message(2, Some(1), None, "Hello")];
-        assert_eq!(texts(&told(alone.to_vec())), ["Hi", "Hello"]);
+        assert_eq!(texts(&told(alone.clone().into_iter())), ["Hi", "Hello"]);
         let together = [&alone[..], &[message(3, Some(2), Some("Robert"), "And me?")]].concat();
-        let prompt = told(together.clone());
+        let prompt = told(together.clone().into_iter());
         assert_eq!(texts(&prompt), ["Ann: Hi", "Hello", "Robert: And me?"]);
         assert_eq!(prompt[2].speaker, Speaker::User);
         let gone = Message { author: None, ..together[0].clone() };
-        assert_eq!(texts(&told(vec![gone, together[2].clone()])), ["Somebody: Hi", "Robert: And me?"]);
+        let prompt = told([gone, together[1].clone(), together[2].clone()].into_iter());
+        assert_eq!(texts(&prompt), ["Somebody: Hi", "Hello", "Robert: And me?"]);
     }
 
     #[test]
@@ -167,7 +189,7 @@ mod tests {
             Ok(Page::from_overfetched(items.cloned().collect(), page.limit, |message| message.seq))
         });
         let last = message(5_001, Some(1), Some("Ann"), "Branch");
-        let prompt = gather(&chats, &last, None, (None, None)).now_or_never().unwrap().unwrap();
-        assert_eq!(texts(&prompt), ["Root", "Branch"]);
+        let prompt = gather(&chats, &last, None, budget(None, None)).now_or_never().unwrap().unwrap();
+        assert_eq!(texts(&prompt.messages), ["Root\n\nBranch"]);
     }
 }

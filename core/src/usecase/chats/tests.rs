@@ -1,4 +1,6 @@
+use super::sending::End;
 use super::*;
+use crate::model::chat::{MessageStatus, Speaker};
 use crate::model::user::User;
 use crate::port::store::{MockChatRepository, MockSessionRepository, MockWorkspaceRepository};
 use crate::usecase::cast::Commit::Refused;
@@ -55,10 +57,12 @@ fn answered(
     let mut workspaces = MockWorkspaceRepository::new();
     workspaces.expect_membership().returning(move |_, _| Ok(role.map(|role| membership(&ben(), role))));
     let mut chats = MockChatRepository::new();
+    chats.expect_chat().returning(|_, _| Ok(Some(chat())));
     chats.expect_message().returning(move |_, _| Ok(stored.map(message)));
     let ports = Ports { sessions, workspaces: Arc::new(workspaces), chats: Arc::new(chats), ..ports() };
     let asked = message(MessageStatus::Complete);
-    let end = EndOfReply { member: member(&ben(), Role::Member), reply: asked.id, message: asked, end, ports };
+    let at = InChat { member: member(&ben(), Role::Member), chat: chat() };
+    let end = EndOfReply { at, reply: asked.id, message: asked, end, ports };
     now(end.wait()).map(|(_, reply)| reply.status)
 }
 
@@ -87,7 +91,7 @@ fn a_reply_that_still_runs_is_never_told_as_its_end() {
     let answer = |stored| answered(lost(), signed_in([ben()]), Some(Role::Member), stored);
     assert!(matches!(answer(Some(MessageStatus::Streaming)), Err(Error::Unavailable { .. })));
     assert!(matches!(answer(Some(MessageStatus::Interrupted)), Ok(MessageStatus::Interrupted)));
-    assert!(matches!(answer(None), Err(Error::NotFound(Kind::Message))));
+    assert!(matches!(answer(None), Err(Error::NotFound(Kind::Chat))));
 }
 
 // R26
@@ -106,7 +110,8 @@ fn who_is_no_owner_any_more_renames_no_chat_of_others() {
         let ports = Ports { workspaces: Arc::new(workspaces), chats: Arc::new(chats), work, ..ports() };
         let cases = crate::usecase::UseCases::new(&ports, crate::usecase::cast::settings());
         let at = InChat { member: member(&ben(), Role::Owner), chat: there };
-        let answer = now(cases.chats.rename(&at, "Mine".into()));
+        let answer =
+            now(cases.chats.change(&at, ChatChange { title: Patch::Set("Mine".into()), ..ChatChange::default() }));
         match then {
             Some(_) => assert!(matches!(answer, Err(Error::Forbidden(Forbidden::Role))), "{answer:?}"),
             None => assert!(matches!(answer, Err(Error::NotFound(Kind::Workspace))), "{answer:?}"),

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use futures_channel::mpsc;
 use futures_util::StreamExt as _;
 
-use super::{Delivery, Live, LiveEvent, QUEUE, Room, Scope, Seat, Ticket, blank};
+use super::room::{Gate, Room, Seat};
+use super::tail::Found;
+use super::{Delivery, Live, LiveEvent, QUEUE, Ticket, blank};
 use crate::change::EventNumber;
 use crate::error::{Error, Failure, Kind};
 use crate::id::{ChatId, MessageId};
-use crate::model::chat::{Audience, Message, MessageStatus};
+use crate::model::chat::{Chat, Message, MessageStatus};
 use crate::page::Limit;
 use crate::usecase::workspaces::Member;
 
@@ -23,11 +25,19 @@ pub struct Frame {
     pub delivery: Arc<Delivery>,
 }
 
+impl Frame {
+    /// That a chat is gone, for whoever watches nothing else.
+    fn gone(chat: ChatId) -> Self {
+        Self { cursor: None, delivery: Delivery::new(None, None, Some(LiveEvent::ChatDeleted(chat))) }
+    }
+}
+
 /// One watcher's stream of a workspace or a chat.
 pub struct Watch {
-    live: Arc<Live>,
     member: Ticket,
-    scope: Scope,
+    room: Arc<Room>,
+    /// The chat that is watched, where it is one, and who may see it.
+    only: Option<(ChatId, Arc<Gate>)>,
     /// The last event that was delivered or skipped.
     position: Option<EventNumber>,
     /// The last one whose number the client was told.
@@ -38,39 +48,49 @@ pub struct Watch {
     /// The running replies, for after the replay.
     snapshot: VecDeque<Arc<Delivery>>,
     queue: Option<mpsc::Receiver<Arc<Delivery>>>,
+    /// The chat that was watched is gone.
+    over: bool,
 }
 
 impl Watch {
     /// Joins the workspace's room.
     pub(super) async fn open(
-        live: Arc<Live>,
         member: Ticket,
-        scope: Scope,
+        room: Arc<Room>,
+        only: Option<(ChatId, Arc<Gate>)>,
         after: Option<EventNumber>,
     ) -> Result<Self, Error> {
         let mut watch = Self {
-            live,
             member,
-            scope,
+            room,
+            only,
             position: after,
             told: after,
             replay: None,
             backlog: VecDeque::new(),
             snapshot: VecDeque::new(),
             queue: None,
+            over: false,
         };
         watch.join().await?;
         Ok(watch)
     }
 
-    /// The next frame; none when the stream is over: the watcher may not stay, the server stops, or the database is away.
+    /// The next frame; none when the stream is over: the watcher may not stay, the chat that they watch is gone, the server stops, or the
+    /// database is away.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
-            if self.member.is_revoked() {
+            if self.over || self.member.is_revoked() {
                 return None;
             }
+            if let Some((chat, gate)) = &self.only
+                && !gate.admits(self.member.standing.user)
+            {
+                self.over = true;
+                return Some(Frame::gone(*chat));
+            }
             if let Some(delivery) = self.backlog.pop_front() {
-                if let Some(frame) = self.frame(delivery) {
+                if let Some(frame) = self.frame(&delivery) {
                     return Some(frame);
                 }
                 continue;
@@ -97,24 +117,24 @@ impl Watch {
 
     /// Sits down in the room, and notes what is to be told before what comes.
     async fn join(&mut self) -> Result<(), Error> {
-        let workspace = self.member.standing.workspace;
+        let live = self.member.live.clone();
         if let Some(after) = self.position {
-            let bounds = self.live.ports.replies.log_bounds(workspace).await?;
+            let bounds = live.ports.replies.log_bounds(self.room.workspace).await?;
             if after < bounds.forgotten || after > bounds.newest {
                 return Err(Error::CursorExpired);
             }
         }
-        let seated = self.live.sit(workspace, self.member.id, self.position).await?;
+        let seated = live.sit(&self.room, self.member.id, self.position).await?;
         self.queue = Some(seated.deliveries);
         self.snapshot.clear();
         let fresh = self.position.is_none();
-        for (message, chat, audience, so_far) in seated.running {
-            if !audience.includes(self.member.standing.user) || !self.scope.includes(Some(chat)) {
+        for Found { message, chat, gate, so_far } in seated.running {
+            if !gate.admits(self.member.standing.user) || !self.includes(Some(chat)) {
                 continue;
             }
-            if fresh && let Some(message) = self.live.ports.chats.message(chat, message).await? {
+            if fresh && let Some(message) = live.ports.chats.message(chat, message).await? {
                 let created = LiveEvent::MessageCreated(blank(&message));
-                self.snapshot.push_back(Delivery::new(None, audience, Some(created)));
+                self.snapshot.push_back(Delivery::new(None, Some(gate), Some(created)));
             }
             self.snapshot.extend(so_far);
         }
@@ -123,24 +143,26 @@ impl Watch {
             Some(_) => {}
             None => {
                 self.position = Some(seated.last);
-                let opening = Delivery::new(Some(seated.last), Audience::Everybody, None);
-                self.backlog.push_back(opening);
+                self.backlog.push_back(Delivery::new(Some(seated.last), None, None));
             }
         }
         Ok(())
     }
 
+    fn includes(&self, chat: Option<ChatId>) -> bool {
+        self.only.as_ref().is_none_or(|(only, _)| chat == Some(*only))
+    }
+
     /// Reads one page of what was missed.
     async fn read_on(&mut self, until: EventNumber) -> Result<(), Failure> {
-        let workspace = self.member.standing.workspace;
+        let live = &self.member.live;
         let after = self.position.unwrap_or_default();
-        let events = self.live.ports.replies.events(workspace, after, Limit::default()).await?;
+        let events = live.ports.replies.events(self.room.workspace, after, Limit::default()).await?;
         // Taken over at once at the end: whoever drops this half-way has missed nothing.
         let (mut page, mut position) = (Vec::new(), None);
         for logged in events.into_iter().take_while(|logged| logged.number <= until) {
-            let (audience, event) = self.live.load(workspace, logged.event.kind).await?;
-            page.push(Delivery::new(Some(logged.number), audience, event.map(LiveEvent::in_retrospect)));
             position = Some(logged.number);
+            page.push(live.load(&self.room, logged).await?.delivery);
         }
         self.backlog.extend(page);
         self.replay = position.filter(|position| *position < until).map(|_| until);
@@ -149,18 +171,20 @@ impl Watch {
     }
 
     /// What the client is to see of a delivery, with the cursor where that has moved.
-    fn frame(&mut self, delivery: Arc<Delivery>) -> Option<Frame> {
+    fn frame(&mut self, delivery: &Arc<Delivery>) -> Option<Frame> {
         if let Some(number) = delivery.number {
             self.position = self.position.max(Some(number));
         }
+        let delivery = delivery.seen_by(self.member.standing.user)?;
         let seen = match delivery.event() {
-            Some(event) => delivery.audience.includes(self.member.standing.user) && self.scope.includes(event.chat()),
+            Some(event) => self.includes(event.chat()),
             // Only the opening frame has no event and yet must be seen.
             None => self.told.is_none(),
         };
         if !seen {
             return None;
         }
+        self.over = self.only.is_some() && matches!(delivery.event(), Some(LiveEvent::ChatDeleted(_)));
         let cursor = match delivery.number {
             Some(number) => Some(number),
             None if self.backlog.is_empty() && self.replay.is_none() => self.position,
@@ -169,7 +193,7 @@ impl Watch {
         // It never goes back.
         let cursor = cursor.filter(|_| cursor > self.told);
         self.told = self.told.max(cursor);
-        Some(Frame { cursor, delivery })
+        Some(Frame { cursor, delivery: delivery.clone() })
     }
 }
 
@@ -198,7 +222,7 @@ impl ReplyWatch {
         ticket: Ticket,
         room: Arc<Room>,
         reply: &Message,
-        audience: Audience,
+        gate: Arc<Gate>,
         told: impl IntoIterator<Item = Arc<Delivery>>,
         queue: mpsc::Receiver<Arc<Delivery>>,
     ) -> Self {
@@ -207,32 +231,38 @@ impl ReplyWatch {
             room,
             chat: reply.chat,
             message: reply.id,
-            audience,
+            gate,
             backlog: told.into_iter().collect(),
             queue: Some(queue),
             ended: false,
         }))
     }
 
-    /// The stream of a reply that began before, here or elsewhere: what was told of it, as it is now, and what is still to come.
+    /// The stream of a reply that began before, here or elsewhere: what was told of it, as it is now, and what is still to come. The message that
+    /// it answers is told where it was new.
     pub(in crate::usecase) async fn again(
         live: &Arc<Live>,
-        member: &Member,
-        message: Message,
+        (member, chat): (&Member, &Chat),
+        new: Option<Message>,
         reply: MessageId,
     ) -> Result<Self, Error> {
-        let chat = message.chat;
         // Seated first: what happens after the reply is read is then told.
-        let feed = live.watch(member, Scope::Chat(chat), None).await?;
-        let reply = live.ports.chats.message(chat, reply).await?.ok_or(Error::NotFound(Kind::Message))?;
-        let tell = |event| Delivery::new(None, Audience::Everybody, Some(event));
-        let mut told = VecDeque::from([tell(LiveEvent::MessageCreated(message))]);
+        let feed = live.watch_chat(member, chat, None).await?;
+        let reply = live.ports.chats.message(chat.id, reply).await?.ok_or(Error::NotFound(Kind::Message))?;
+        let gate = feed.only.as_ref().map(|(_, gate)| gate.clone());
+        let tell = |event| Delivery::new(None, gate.clone(), Some(event));
+        let mut told: VecDeque<_> = new.map(|message| tell(LiveEvent::MessageCreated(message))).into_iter().collect();
         if reply.status != MessageStatus::Streaming {
             told.push_back(tell(LiveEvent::MessageCreated(blank(&reply))));
             told.push_back(tell(LiveEvent::MessageEnded(reply.clone())));
         }
         Ok(Self(Source::Again(Box::new(Again { feed, reply: reply.id, told, ended: false }))))
     }
+}
+
+/// Whether nothing comes after this in the stream of one reply.
+const fn is_last(event: Option<&LiveEvent>) -> bool {
+    matches!(event, Some(LiveEvent::MessageEnded(_) | LiveEvent::ChatDeleted(_)))
 }
 
 /// The stream of a reply that was asked for before.
@@ -245,20 +275,22 @@ struct Again {
 
 impl Again {
     async fn next(&mut self) -> Option<Frame> {
-        if let Some(delivery) = self.told.pop_front() {
-            self.ended = matches!(delivery.event(), Some(LiveEvent::MessageEnded(_)));
-            return Some(Frame { cursor: None, delivery });
-        }
         while !self.ended {
-            let frame = self.feed.next().await?;
+            let (frame, told) = match self.told.pop_front() {
+                // What there is to say of a chat that is closed to the watcher, the feed says at once.
+                Some(delivery) => match delivery.seen_by(self.feed.member.standing.user) {
+                    Some(delivery) => (Frame { cursor: None, delivery: delivery.clone() }, true),
+                    None => continue,
+                },
+                None => (self.feed.next().await?, false),
+            };
             let of_reply = match frame.delivery.event() {
                 Some(LiveEvent::MessageCreated(message) | LiveEvent::MessageEnded(message)) => message.id == self.reply,
                 Some(LiveEvent::Delta(delta)) => delta.message == self.reply,
-                Some(LiveEvent::ChatDeleted(_)) => return None,
-                _ => false,
+                event => is_last(event),
             };
-            if of_reply {
-                self.ended = matches!(frame.delivery.event(), Some(LiveEvent::MessageEnded(_)));
+            if told || of_reply {
+                self.ended = is_last(frame.delivery.event());
                 return Some(frame);
             }
         }
@@ -272,7 +304,7 @@ struct Asked {
     room: Arc<Room>,
     chat: ChatId,
     message: MessageId,
-    audience: Audience,
+    gate: Arc<Gate>,
     backlog: VecDeque<Arc<Delivery>>,
     queue: Option<mpsc::Receiver<Arc<Delivery>>>,
     ended: bool,
@@ -284,9 +316,16 @@ impl Asked {
             if self.ended || self.ticket.is_revoked() {
                 return None;
             }
+            if !self.gate.admits(self.ticket.standing.user) {
+                self.ended = true;
+                return Some(Frame::gone(self.chat));
+            }
             if let Some(delivery) = self.backlog.pop_front() {
-                self.ended = matches!(delivery.event(), Some(LiveEvent::MessageEnded(_)));
-                return Some(Frame { cursor: delivery.number, delivery });
+                if delivery.event().is_some() {
+                    self.ended = is_last(delivery.event());
+                    return Some(Frame { cursor: delivery.number, delivery });
+                }
+                continue;
             }
             match &mut self.queue {
                 Some(queue) => match queue.next().await {
@@ -311,8 +350,11 @@ impl Asked {
                 return Some(());
             }
         }
-        let message = self.ticket.live.ports.chats.message(self.chat, self.message).await.ok()??;
-        self.backlog.push_back(Delivery::new(None, self.audience, Some(LiveEvent::MessageEnded(message))));
+        let message = self.ticket.live.ports.chats.message(self.chat, self.message).await.ok()?;
+        self.backlog.push_back(match message {
+            Some(message) => Delivery::new(None, None, Some(LiveEvent::MessageEnded(message.as_ended()))),
+            None => Delivery::new(None, None, Some(LiveEvent::ChatDeleted(self.chat))),
+        });
         Some(())
     }
 }
