@@ -11,7 +11,7 @@ use crate::adapter::OpenError;
 use crate::provider::{ProviderConfig, ProviderKind, invalid};
 
 /// What answers where no model is configured.
-pub const ECHO: ProviderKind = ProviderKind { name: "echo", open };
+pub const ECHO: ProviderKind = ProviderKind { name: "echo", open, writes_titles: false };
 
 const MODEL: &str = "echo";
 

@@ -111,6 +111,8 @@ pub struct ProviderKind {
     pub name: &'static str,
     /// How to open one.
     pub open: OpenProvider,
+    /// Whether what it answers may do as a chat's title.
+    pub writes_titles: bool,
 }
 
 /// Opens the provider `name` with the kind that its section says.
@@ -139,6 +141,7 @@ pub fn open(kinds: &[ProviderKind], name: &str, config: &ProviderConfig) -> Resu
         models: config.models.clone(),
         context_length: config.context_length,
         vision: config.vision,
+        writes_titles: kind.writes_titles,
     })
 }
 

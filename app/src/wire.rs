@@ -96,6 +96,8 @@ pub fn wire(config: &Config, runtime: Handle) -> Result<Wired, WireError> {
         setup_token: config.security.setup_token.clone(),
         default_model: config.inference.default_model.clone(),
         reply: config.inference.limits(),
+        caps: config.reply_caps(),
+        titles: config.inference.titles,
     };
     let operator = Operator::new(ports.clone(), settings.clone());
     Ok(Wired { cases: UseCases::new(&ports, settings), operator, ports, key })

@@ -34,7 +34,7 @@ use private_chat_adapters::jwt::JwtSigner;
 use private_chat_adapters::memory;
 use private_chat_adapters::system::{OsEntropy, SystemClock};
 use private_chat_core::change::{Changes, Counter, Version};
-use private_chat_core::model::chat::ReplyLimits;
+use private_chat_core::model::chat::{ReplyCaps, ReplyLimits};
 use private_chat_core::model::secret::{Secret, ServerKey};
 use private_chat_core::model::session::Lifetimes;
 use private_chat_core::model::user::{Email, User};
@@ -91,6 +91,8 @@ pub fn settings() -> Settings {
         setup_token: None,
         default_model: None,
         reply: ReplyLimits::default(),
+        caps: ReplyCaps::default(),
+        titles: false,
     }
 }
 

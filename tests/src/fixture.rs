@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use private_chat_core::change::{Changes, Counter, Event, EventKind, Instance, Version};
+use private_chat_core::change::{Changes, Counter, Event, EventKind, Follows, Instance, Version};
 use private_chat_core::id::time_sorted;
 use private_chat_core::model::chat::{Chat, Message, MessageStatus, RunningReply, Speaker, Visibility};
 use private_chat_core::model::idempotency::{Fingerprint, KeyHash, KeyedRequest, Made};
@@ -296,5 +296,18 @@ impl Scene {
             .insert(chat.clone());
         store.commit(changes).await.expect("a scene of new rows conflicts with nothing");
         Self { user, workspace, membership, chat }
+    }
+}
+
+/// Messages as a test writes them down: one that names its parent follows it, any other follows the chat's last one.
+pub trait Say {
+    /// Adds the message.
+    fn say(self, message: Message) -> Self;
+}
+
+impl Say for Changes {
+    fn say(self, message: Message) -> Self {
+        let follows = if message.parent.is_some() { Follows::Parent } else { Follows::Last };
+        self.append(message, follows)
     }
 }

@@ -60,6 +60,6 @@ pub fn ports() -> Ports {
 /// One provider, by the name `scripted`.
 #[must_use]
 pub fn providers(inference: Arc<dyn Inference>) -> Arc<BTreeMap<String, Provider>> {
-    let provider = Provider { inference, models: Vec::new(), context_length: None, vision: false };
+    let provider = Provider { inference, models: Vec::new(), context_length: None, vision: false, writes_titles: true };
     Arc::new(BTreeMap::from([("scripted".to_owned(), provider)]))
 }

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use private_chat_core::change::{
-    Appended, Change, Changes, Checkpoint, Checkpointed, Committed, Counter, Event, EventNumber, Instance, Record, Ref,
-    Version,
+    Appended, Change, Changes, Checkpoint, Checkpointed, Committed, Counter, Event, EventNumber, Follows, Instance,
+    Record, Ref, Running, Version,
 };
 use private_chat_core::error::Conflict;
 use private_chat_core::id::{ChatId, MessageId, UserId, WorkspaceId};
-use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq};
+use private_chat_core::model::chat::{Chat, Message, MessageStatus, RunningReply, Seq};
 use private_chat_core::model::idempotency::KeyedRequest;
 use private_chat_core::model::installation::Installation;
 use private_chat_core::model::invitation::{Invitation, Invited};
+use private_chat_core::model::search::{Query, terms};
 use private_chat_core::model::session::Session;
 use private_chat_core::model::user::{Author, Email, User};
 use private_chat_core::model::workspace::{Joined, Membership, Participant, Workspace};
-use private_chat_core::port::store::Over;
+use private_chat_core::port::store::{LogBounds, Over};
 
 /// All rows of all kinds in one table. Rows are shared between one state and the next, so that a copy costs little.
 #[derive(Clone, Default)]
@@ -25,6 +26,8 @@ pub(super) struct State {
     /// The messages of each chat by their numbers.
     sequence: BTreeMap<(ChatId, Seq), MessageId>,
     log: BTreeMap<(WorkspaceId, EventNumber), Event>,
+    /// The newest and the newest forgotten event of each log.
+    heads: HashMap<WorkspaceId, LogBounds>,
     counters: HashMap<Counter, i64>,
 }
 
@@ -96,13 +99,22 @@ impl State {
     /// Makes all changes of a unit of work, or says which one can't be made and leaves the state spoilt.
     pub(super) fn apply(&mut self, changes: &Changes) -> Result<Committed, (Conflict, usize)> {
         let mut appended = Vec::new();
+        // What the unit itself begins does not count.
+        for (place, change) in changes.changes().iter().enumerate() {
+            if let Change::Cap { running, most } = change {
+                self.cap(*running, *most).map_err(|conflict| (conflict, place))?;
+            }
+        }
         for (place, change) in changes.changes().iter().enumerate() {
             let done = match change {
                 Change::Insert(record) => self.insert(record.clone()),
                 Change::Update(record) => self.update(record.clone()),
                 Change::Delete(key, version) => self.expect(*key, *version).map(|()| self.remove(*key)),
                 Change::Expect(key, version) => self.expect(*key, *version),
-                Change::Append(message) => self.append(message.clone()).map(|place| appended.push(place)),
+                Change::Append(message, follows) => {
+                    self.append(message.clone(), *follows).map(|place| appended.push(place))
+                }
+                Change::Cap { .. } => Ok(()),
                 Change::Add { counter, delta, ceiling } => self.add(*counter, *delta, *ceiling),
             };
             done.map_err(|conflict| (conflict, place))?;
@@ -117,9 +129,10 @@ impl State {
         if !self.rows.contains_key(&Ref::Workspace(event.workspace)) {
             return Err(Conflict::MissingParent);
         }
-        let number = self.newest_event(event.workspace) + 1;
-        self.log.insert((event.workspace, number), event);
-        Ok(number)
+        let head = self.heads.entry(event.workspace).or_default();
+        head.newest += 1;
+        self.log.insert((event.workspace, head.newest), event);
+        Ok(head.newest)
     }
 
     fn insert(&mut self, mut record: Record) -> Result<(), Conflict> {
@@ -192,6 +205,7 @@ impl State {
             Record::Workspace(workspace) => {
                 self.counters.remove(&Counter::Members(workspace.id));
                 self.log.retain(|(of, _), _| *of != workspace.id);
+                self.heads.remove(&workspace.id);
             }
             Record::Message(message) => {
                 self.sequence.remove(&(message.chat, message.seq));
@@ -208,21 +222,29 @@ impl State {
         }
     }
 
-    fn append(&mut self, message: Message) -> Result<Appended, Conflict> {
+    fn append(&mut self, message: Message, follows: Follows) -> Result<Appended, Conflict> {
         let chat_key = Ref::Chat(message.chat);
         let Some(chat) = self.chat(chat_key) else { return Err(Conflict::MissingParent) };
         let seq = chat.message_count + 1;
         let chat = Chat { message_count: seq, last_message_at: Some(message.created_at), ..chat.clone() };
-        let parent = match message.parent {
-            Some(named) if !self.rows.contains_key(&Ref::Message(message.chat, named)) => {
+        let parent = match (follows, message.parent) {
+            (Follows::Last, _) => self.thread(message.chat, ..=Seq::MAX).next_back().map(|last| last.id),
+            (Follows::Parent, Some(named)) if !self.rows.contains_key(&Ref::Message(message.chat, named)) => {
                 return Err(Conflict::MissingParent);
             }
-            Some(named) => Some(named),
-            None => self.thread(message.chat, ..=Seq::MAX).next_back().map(|last| last.id),
+            (Follows::Parent, named) => named,
         };
         self.insert(Message { seq, parent, ..message }.into())?;
         self.rows.insert(chat_key, Arc::new(chat.into()));
         Ok(Appended { seq, parent })
+    }
+
+    fn cap(&self, running: Running, most: u64) -> Result<(), Conflict> {
+        let counted = self.all_running().filter(|reply| match running {
+            Running::Of(user) => reply.asked_by == user,
+            Running::In(workspace) => reply.workspace == workspace,
+        });
+        if (counted.count() as u64) < most { Ok(()) } else { Err(Conflict::Ceiling) }
     }
 
     fn add(&mut self, counter: Counter, delta: i64, ceiling: Option<i64>) -> Result<(), Conflict> {
@@ -277,7 +299,20 @@ impl State {
             Record::KeyedRequest(request) => request.created_at >= over.keyed_requests,
             _ => true,
         });
-        (before - self.rows.len()) as u64
+        let gone = before - self.rows.len();
+        let kept = self.log.len();
+        // From the front of each log, up to the first one that is to be kept.
+        let mut open: HashMap<WorkspaceId, bool> = HashMap::new();
+        let heads = &mut self.heads;
+        self.log.retain(|(workspace, number), event| {
+            let open = open.entry(*workspace).or_insert(true);
+            *open &= event.at < over.events;
+            if *open && let Some(head) = heads.get_mut(workspace) {
+                head.forgotten = *number;
+            }
+            !*open
+        });
+        (gone + kept - self.log.len()) as u64
     }
 
     /// Moves a process's beat and the texts of its replies.
@@ -353,9 +388,17 @@ impl State {
         self.log.range((workspace, later)..=(workspace, EventNumber::MAX)).map(|((_, number), event)| (*number, *event))
     }
 
-    pub(super) fn newest_event(&self, workspace: WorkspaceId) -> EventNumber {
-        let log = self.log.range((workspace, 0)..=(workspace, EventNumber::MAX));
-        log.last().map_or(0, |((_, number), _)| *number)
+    /// Which part of a workspace's log is kept.
+    pub(super) fn log_bounds(&self, workspace: WorkspaceId) -> LogBounds {
+        self.heads.get(&workspace).copied().unwrap_or_default()
+    }
+
+    /// Whether the title of a chat, or one of its final messages, has all that is searched for.
+    pub(super) fn is_found(&self, chat: &Chat, query: &Query) -> bool {
+        let has = |text: &str| query.finds(&terms(text));
+        let is_final = |message: &&Message| message.status != MessageStatus::Streaming;
+        chat.title.as_deref().is_some_and(has)
+            || self.thread(chat.id, ..=Seq::MAX).filter(is_final).any(|message| has(&message.content))
     }
 
     /// The author under their present name; none once their account is gone.

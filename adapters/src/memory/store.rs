@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use private_chat_core::change::{
-    Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent, Ref,
+    Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent, Ref, Version,
 };
 use private_chat_core::error::Failure;
 use private_chat_core::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
-use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq};
+use private_chat_core::model::chat::{Audience, Chat, Message, RunningReply, Seq};
 use private_chat_core::model::idempotency::{KeyHash, KeyedRequest};
 use private_chat_core::model::installation::Installation;
 use private_chat_core::model::invitation::{Invitation, Invited};
@@ -232,8 +232,18 @@ impl ChatRepository for MemoryStore {
             .filter(|chat| chat.workspace == filter.workspace && chat.archived == filter.archived)
             .map(|chat| state.shown_chat(chat))
             .filter(|chat| chat.visible_to(filter.viewer))
-            .filter(|chat| !filter.mine || chat.created_by.as_ref().is_some_and(|by| by.id == filter.viewer));
+            .filter(|chat| !filter.mine || chat.created_by.as_ref().is_some_and(|by| by.id == filter.viewer))
+            .filter(|chat| filter.query.as_ref().is_none_or(|query| state.is_found(chat, query)));
         Ok(highest_first(chats, page, key))
+    }
+
+    async fn audiences(&self, of: &[(WorkspaceId, ChatId)]) -> Result<Vec<(ChatId, Version, Audience)>> {
+        let state = self.state();
+        let audience = |(workspace, id): &(WorkspaceId, ChatId)| {
+            let chat = state.chat(Ref::Chat(*id)).filter(|chat| chat.workspace == *workspace)?;
+            Some((*id, chat.version, state.shown_chat(chat).audience()))
+        };
+        Ok(of.iter().filter_map(audience).collect())
     }
 
     async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>> {
@@ -267,7 +277,7 @@ impl ReplyRepository for MemoryStore {
     }
 
     async fn log_bounds(&self, workspace: WorkspaceId) -> Result<LogBounds> {
-        Ok(LogBounds { newest: self.state().newest_event(workspace), forgotten: 0 })
+        Ok(self.state().log_bounds(workspace))
     }
 
     async fn running_in(&self, workspace: WorkspaceId) -> Result<Vec<(RunningReply, Message)>> {
@@ -324,6 +334,11 @@ impl UnitOfWork for MemoryStore {
         let gone = next.purge(&over);
         *state = Arc::new(next);
         Ok(gone)
+    }
+
+    async fn index_backlog(&self) -> Result<u64> {
+        // Texts are searched as they stand.
+        Ok(0)
     }
 
     async fn prepare(&self) -> Result<()> {

@@ -40,10 +40,10 @@ const MAX_ERROR: usize = 64 << 10;
 const MAX_MODELS: usize = 4 << 20;
 
 /// OpenAI, or a server that speaks its protocol at `base_url`.
-pub const OPENAI: ProviderKind = ProviderKind { name: "openai", open: open_openai };
+pub const OPENAI: ProviderKind = ProviderKind { name: "openai", open: open_openai, writes_titles: true };
 
 /// vLLM at `base_url`, which may leave out its `/v1`.
-pub const VLLM: ProviderKind = ProviderKind { name: "vllm", open: open_vllm };
+pub const VLLM: ProviderKind = ProviderKind { name: "vllm", open: open_vllm, writes_titles: true };
 
 fn open_openai(name: &str, config: &ProviderConfig) -> Result<Arc<dyn Inference>, OpenError> {
     let key = config.key(name)?;

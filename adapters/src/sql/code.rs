@@ -46,12 +46,14 @@ pub(super) enum EventCode {
     MemberJoined,
     MemberUpdated,
     MemberLeft,
+    ChatHidden,
+    ChatShown,
 }
 
 codes! {
     EventCode {
         MessageCreated = 0, MessageEnded = 1, ChatCreated = 2, ChatUpdated = 3, ChatDeleted = 4,
-        MemberJoined = 5, MemberUpdated = 6, MemberLeft = 7,
+        MemberJoined = 5, MemberUpdated = 6, MemberLeft = 7, ChatHidden = 8, ChatShown = 9,
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use private_chat_core::change::{
-    Appended, Change, Changes, Checkpoint, Checkpointed, Committed, Counter, Event, EventKind, EventNumber, Record,
-    Ref, TextSoFar, Version,
+    Appended, Change, Changes, Checkpoint, Checkpointed, Committed, Counter, Event, EventKind, EventNumber, Follows,
+    Record, Ref, Running, TextSoFar, Version,
 };
 use private_chat_core::error::{Conflict, Failure};
 use private_chat_core::id::{MessageId, WorkspaceId};
@@ -135,7 +135,10 @@ fn rank(change: &Change) -> (u8, [u8; 16], [u8; 16]) {
     let key = match change {
         Change::Insert(record) | Change::Update(record) => record.key(),
         Change::Delete(key, _) | Change::Expect(key, _) => *key,
-        Change::Append(message) => Ref::Chat(message.chat),
+        Change::Append(message, _) => Ref::Chat(message.chat),
+        // Before any reply of the unit begins. The head of the workspace's log is locked by then.
+        Change::Cap { running: Running::Of(user), .. } => Ref::User(*user),
+        Change::Cap { running: Running::In(workspace), .. } => Ref::Workspace(*workspace),
         Change::Add { counter: Counter::Members(workspace), .. } => return (7, *workspace.as_bytes(), NONE),
         Change::Add { counter: Counter::Memberships(user), .. } => return (7, *user.as_bytes(), [1; 16]),
     };
@@ -250,7 +253,8 @@ impl Unit<'_, '_> {
             Change::Delete(key, version) if self.goes_last(key) => self.expect(key, *version).await,
             Change::Delete(key, version) => one(self.delete(key, *version).await?, Conflict::Stale),
             Change::Expect(key, version) => self.expect(key, *version).await,
-            Change::Append(message) => self.append(message).await,
+            Change::Append(message, follows) => self.append(message, *follows).await,
+            Change::Cap { running, most } => self.cap(running, *most).await,
             Change::Add { counter, delta, ceiling } => self.add(counter, *delta, ceiling.unwrap_or(i64::MAX)).await,
         }
     }
@@ -280,19 +284,23 @@ impl Unit<'_, '_> {
     }
 
     /// Puts a message at the end of its chat. The chat's row is locked by the first statement, so that what the second one reads stands.
-    async fn append(&mut self, message: &Message) -> Result<(), Stop> {
+    async fn append(&mut self, message: &Message, follows: Follows) -> Result<(), Stop> {
         let at = message.created_at;
         let sql = "UPDATE chats SET message_count = message_count + 1, last_message_at = ?, active_at = ? \
                    WHERE id = ? AND workspace_id = ?";
         let rows = self.connection.execute(sql, args![at, at, &message.chat, &message.workspace]).await?;
         one(rows, Conflict::MissingParent)?;
-        let row = match &message.parent {
-            Some(parent) => {
+        let row = match (follows, &message.parent) {
+            (Follows::Parent, None) => {
+                let sql = "SELECT c.message_count, NULL FROM chats c WHERE c.id = ?";
+                self.connection.fetch_one(sql, args![&message.chat]).await?
+            }
+            (Follows::Parent, Some(parent)) => {
                 let sql = "SELECT c.message_count, (SELECT m.id FROM messages m WHERE m.id = ? AND m.chat_id = c.id) \
                            FROM chats c WHERE c.id = ?";
                 self.connection.fetch_one(sql, args![parent, &message.chat]).await?
             }
-            None => {
+            (Follows::Last, _) => {
                 let sql = "SELECT c.message_count, \
                            (SELECT m.id FROM messages m WHERE m.chat_id = c.id ORDER BY m.seq DESC LIMIT 1) \
                            FROM chats c WHERE c.id = ?";
@@ -301,12 +309,31 @@ impl Unit<'_, '_> {
         };
         let row = row.ok_or(Error::RowNotFound)?;
         let (seq, parent) = row.read(|row| Ok((row.count()?, row.opt_id::<MessageId>()?)))?;
-        if parent.is_none() && message.parent.is_some() {
+        if follows == Follows::Parent && parent != message.parent {
             return Err(Stop::Conflict(Conflict::MissingParent));
         }
         statement::insert_message(self.connection, message, seq, parent).await?;
         self.appended.insert(message.id, Appended { seq, parent });
         Ok(())
+    }
+
+    /// Refuses one more running reply where as many run as may. Whoever begins another one waits for this unit: those of a workspace by the head of
+    /// its log, those of a user by their row.
+    async fn cap(&mut self, running: &Running, most: u64) -> Result<(), Stop> {
+        let (count, owner) = match running {
+            Running::Of(user) => {
+                self.connection.execute("UPDATE users SET version = version WHERE id = ?", args![user]).await?;
+                let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM running_replies r WHERE r.asked_by = ? LIMIT ?) n";
+                (sql, user.as_bytes())
+            }
+            Running::In(workspace) => {
+                let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM running_replies r WHERE r.workspace_id = ? LIMIT ?) n";
+                (sql, workspace.as_bytes())
+            }
+        };
+        let row = self.connection.fetch_one(count, args![owner, most]).await?.ok_or(Error::RowNotFound)?;
+        let runs: u64 = row.columns().count().map_err(|odd| Error::Decode(odd.into()))?;
+        if runs < most { Ok(()) } else { Err(Stop::Conflict(Conflict::Ceiling)) }
     }
 
     /// Moves a counter. Where its row is missing, others may be about to make it too: whoever comes second moves theirs.
@@ -351,7 +378,9 @@ impl Unit<'_, '_> {
                 EventKind::MessageEnded(chat, message) => (EventCode::MessageEnded, Some(chat), Some(message), None),
                 EventKind::ChatCreated(chat) => (EventCode::ChatCreated, Some(chat), None, None),
                 EventKind::ChatUpdated(chat) => (EventCode::ChatUpdated, Some(chat), None, None),
-                EventKind::ChatDeleted(chat) => (EventCode::ChatDeleted, Some(chat), None, None),
+                EventKind::ChatHidden(chat) => (EventCode::ChatHidden, Some(chat), None, None),
+                EventKind::ChatShown(chat) => (EventCode::ChatShown, Some(chat), None, None),
+                EventKind::ChatDeleted(chat, only) => (EventCode::ChatDeleted, Some(chat), None, only.as_ref()),
                 EventKind::MemberJoined(user) => (EventCode::MemberJoined, None, None, Some(user)),
                 EventKind::MemberUpdated(user) => (EventCode::MemberUpdated, None, None, Some(user)),
                 EventKind::MemberLeft(user) => (EventCode::MemberLeft, None, None, Some(user)),
@@ -404,7 +433,7 @@ impl Unit<'_, '_> {
 
     fn committed(self) -> Committed {
         let appends = self.changes.changes().iter().filter_map(|change| match change {
-            Change::Append(message) => self.appended.get(&message.id).copied(),
+            Change::Append(message, _) => self.appended.get(&message.id).copied(),
             _ => None,
         });
         Committed { appended: appends.collect(), events: self.events }

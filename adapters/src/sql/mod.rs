@@ -210,6 +210,10 @@ impl UnitOfWork for SqlStore {
         self.transact(over).await
     }
 
+    async fn index_backlog(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     async fn prepare(&self) -> Result<()> {
         let _one = self.preparing.lock().await;
         if self.database.get().is_some() {

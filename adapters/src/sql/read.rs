@@ -3,9 +3,9 @@
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use private_chat_core::change::{EventNumber, Instance, LoggedEvent};
+use private_chat_core::change::{EventNumber, Instance, LoggedEvent, Version};
 use private_chat_core::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
-use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq, Visibility};
+use private_chat_core::model::chat::{Audience, Chat, Message, RunningReply, Seq, Visibility};
 use private_chat_core::model::idempotency::{KeyHash, KeyedRequest};
 use private_chat_core::model::installation::Installation;
 use private_chat_core::model::invitation::Invited;
@@ -340,6 +340,21 @@ impl ChatRepository for SqlStore {
             at: chat.active_at(),
             id: *chat.id.as_uuid(),
         }))
+    }
+
+    async fn audiences(&self, of: &[(WorkspaceId, ChatId)]) -> Result<Vec<(ChatId, Version, Audience)>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            let head = concat!("SELECT ", chat_columns!(), " FROM chats c WHERE ");
+            bulk(head, "(c.workspace_id = ? AND c.id = ?)", " OR ")
+        });
+        let mut found = Vec::with_capacity(of.len());
+        for some in of.chunks(BULK) {
+            let keys: Vec<_> =
+                filled(some).flat_map(|(workspace, chat)| [Arg::from(workspace), Arg::from(chat)]).collect();
+            let chats = self.database()?.all(&SQL, &keys, row::chat).await?;
+            found.extend(chats.into_iter().map(|chat| (chat.id, chat.version, chat.audience())));
+        }
+        Ok(found)
     }
 
     async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>> {

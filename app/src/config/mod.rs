@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::error::{Kind, OneOf};
-use private_chat_core::model::chat::ReplyLimits;
+use private_chat_core::model::chat::{ReplyCaps, ReplyLimits};
 use private_chat_core::model::secret::Secret;
 use private_chat_core::model::session::Lifetimes;
 use serde::Deserialize;
@@ -309,6 +309,17 @@ pub struct Inference {
     /// Of an answer and its thoughts together.
     #[serde(deserialize_with = "value::at_least_one")]
     pub max_reply_bytes: usize,
+    /// How many replies of one user may run at once.
+    #[serde(deserialize_with = "value::at_least_one")]
+    pub max_running_replies_per_user: usize,
+    /// How many may run in one workspace.
+    #[serde(deserialize_with = "value::at_least_one")]
+    pub max_running_replies_per_workspace: usize,
+    /// How many may run in this process.
+    #[serde(deserialize_with = "value::at_least_one")]
+    pub max_running_replies: usize,
+    /// Whether chats without a title are given one by their model.
+    pub titles: bool,
     #[serde(rename = "providers")]
     _providers: IgnoredAny,
 }
@@ -322,6 +333,21 @@ impl Inference {
             idle: self.idle_timeout,
             total: self.total_timeout,
             bytes: self.max_reply_bytes,
+        }
+    }
+}
+
+impl Config {
+    /// How many replies may run at once. Where nothing is limited for tests and measurements, only the process as a whole is.
+    #[must_use]
+    pub fn reply_caps(&self) -> ReplyCaps {
+        let Inference { max_running_replies_per_user, max_running_replies_per_workspace, max_running_replies, .. } =
+            self.inference;
+        let unless_off = |most: usize| self.rate_limit.enabled.then_some(most as u64);
+        ReplyCaps {
+            of_user: unless_off(max_running_replies_per_user),
+            in_workspace: unless_off(max_running_replies_per_workspace),
+            here: Some(max_running_replies as u64),
         }
     }
 }
@@ -588,9 +614,7 @@ impl Config {
             }
         }
         if !self.rate_limit.enabled {
-            warnings.push("rate_limit.enabled is false: nothing slows down guessing and flooding. For tests and measurements only".into());
-        } else if let Some(source) = self.given("rate_limit.enabled") {
-            warnings.push(format!("this version does not slow down guessing and flooding yet; without effect: rate_limit.enabled, from {source}"));
+            warnings.push("rate_limit.enabled is false: nothing slows down guessing and flooding, and users and workspaces may have any number of replies running. For tests and measurements only".into());
         }
         let is = |key: &str, text: &str| self.figment().extract_inner::<String>(key).is_ok_and(|found| found == text);
         if self.database.backend == "mysql" && is("database.mysql.password", "chat_password") {

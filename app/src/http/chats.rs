@@ -6,7 +6,8 @@ use private_chat_core::id::MessageId;
 use private_chat_core::model::chat::{Parameters, Visibility};
 use private_chat_core::page::Cursor as _;
 use private_chat_core::port::store::Order;
-use private_chat_core::usecase::chats::{NewChat, NewMessage, Opened};
+use private_chat_core::usecase::Patch;
+use private_chat_core::usecase::chats::{ChatChange, NewChat, NewMessage, Opened, Which};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -186,7 +187,7 @@ impl ChatsApi {
         archived: Query<Option<bool>>,
         mine: Query<Option<bool>>,
     ) -> Result<Json<Page<ChatView>>, Failed> {
-        let which = (archived.0.unwrap_or(false), mine.0.unwrap_or(false));
+        let which = Which { archived: archived.0.unwrap_or(false), mine: mine.0.unwrap_or(false), words: None };
         let page = self.0.cases.chats.history(&by.0.0, which, page::request(&limit, &cursor)?).await?;
         Ok(Json(Page::of(page)))
     }
@@ -219,7 +220,8 @@ impl ChatsApi {
         by: By<InCharge>,
         input: Json<UpdateChatRequest>,
     ) -> Result<Json<ChatView>, Failed<UpdateChatFails>> {
-        Ok(Json(self.0.cases.chats.rename(&by.0.0, input.0.title).await?.into()))
+        let change = ChatChange { title: Patch::Set(input.0.title), ..ChatChange::default() };
+        Ok(Json(self.0.cases.chats.change(&by.0.0, change).await?.into()))
     }
 
     /// A chat's messages, over all branches

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use poem::http::StatusCode;
-use private_chat_core::error::{Backend, Error, Forbidden, Obstacle, Unauthenticated};
+use private_chat_core::error::{Backend, Error, Forbidden, Obstacle, Unauthenticated, Whose};
 
 use super::edge::fault::{Code, Fault, codes};
 
@@ -64,6 +64,12 @@ problems! {
     /// The reply has ended.
     NOT_RUNNING = "not_running", CONFLICT, "Not running",
         "The reply has ended already, so that there is nothing to stop.";
+    /// The message is no reply.
+    NOT_A_REPLY = "not_a_reply", CONFLICT, "Not a reply",
+        "Only a reply can be given anew. Name the reply, or edit your own message to have it answered again.";
+    /// As many replies run as may.
+    TOO_MANY_REPLIES = "too_many_replies", TOO_MANY_REQUESTS, "Too many running replies",
+        "As many replies run as may. Wait for one to end, or stop one.";
     /// The caller is in too many workspaces.
     TOO_MANY_WORKSPACES = "too_many_workspaces", CONFLICT, "Too many workspaces",
         "You are in as many workspaces as one may be. Leave or delete one first.";
@@ -128,6 +134,7 @@ impl From<Error> for Fault {
                 Obstacle::EmailTaken => &EMAIL_TAKEN,
                 Obstacle::Concurrent => &CONFLICT,
                 Obstacle::NotRunning => &NOT_RUNNING,
+                Obstacle::NotAReply => &NOT_A_REPLY,
                 Obstacle::TooManyWorkspaces => &TOO_MANY_WORKSPACES,
                 Obstacle::LastAdmin => &LAST_ADMIN,
                 Obstacle::SoleOwner(_) => &SOLE_OWNER,
@@ -136,6 +143,7 @@ impl From<Error> for Fault {
             }),
             Error::IdempotencyKeyReused => Self::new(&IDEMPOTENCY_KEY_REUSED),
             Error::CursorExpired => Self::new(&CURSOR_EXPIRED),
+            Error::TooManyReplies { whose, most } => too_many_replies(whose, most),
             Error::ShuttingDown => Self::new(&SHUTTING_DOWN).retry_after(SOON),
             Error::Busy { backend, retry_after } => Self::new(&BUSY)
                 .saying(format!("The server has more to do than it can ({backend}). Try again later."))
@@ -150,6 +158,20 @@ impl From<Error> for Fault {
             Error::Internal(cause) => Self::internal(cause),
         }
     }
+}
+
+/// When it is worth trying again while as many replies run as may: nobody knows which one ends first.
+const A_REPLY: Duration = Duration::from_secs(5);
+
+fn too_many_replies(whose: Whose, most: u64) -> Fault {
+    let of = match whose {
+        Whose::Yours => "of yours",
+        Whose::Workspace => "in this workspace",
+        Whose::Server => "on this server",
+    };
+    Fault::new(&TOO_MANY_REPLIES)
+        .saying(format!("{most} replies {of} run already, which is as many as may. Wait for one to end, or stop one."))
+        .limited(most, A_REPLY)
 }
 
 /// Names the workspaces that nobody would own, as many as somebody reads.

@@ -3,7 +3,6 @@
 use poem_openapi::param::Header;
 use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Object, OpenApi};
-use private_chat_core::usecase::live::Scope;
 use private_chat_core::usecase::workspaces::{NewWorkspace, WorkspaceChange};
 use serde::Deserialize;
 
@@ -134,7 +133,7 @@ impl WorkspacesApi {
         after: Query<Option<u64>>,
     ) -> Result<EventStream<EventView>, Failed<FeedFails>> {
         let cases = &self.0.cases;
-        let watch = cases.live.watch(&by.0.0, Scope::Workspace, last_event_id.0.or(after.0)).await?;
+        let watch = cases.live.watch(&by.0.0, last_event_id.0.or(after.0)).await?;
         Ok(feed::stream(watch, &self.0.stop))
     }
 }

@@ -38,7 +38,8 @@ async fn is_nowhere(home: &Home, people: &[&Person]) {
         assert!(joined.iter().all(|joined| joined.workspace.id != home.workspace));
         assert!(is_gone(&home.a.member(person, home.workspace, Right::SeeWorkspace).await));
         assert!(is_gone(&home.a.watch(person, home.workspace, Some(0)).await));
-        let filter = ChatFilter { workspace: home.workspace, viewer: person.user.id, archived: false, mine: false };
+        let filter =
+            ChatFilter { workspace: home.workspace, viewer: person.user.id, archived: false, mine: false, query: None };
         assert_eq!(store.chats(filter, PageRequest::default()).await.unwrap().items, []);
     }
     assert_eq!(store.chat(home.workspace, home.chat.id).await.unwrap(), None);

@@ -388,7 +388,13 @@ async fn home_with_providers(providers: &[(&str, Arc<dyn Inference>, &[&str])], 
         .iter()
         .map(|(name, inference, models)| {
             let models = models.iter().map(ToString::to_string).collect();
-            let provider = Provider { inference: inference.clone(), models, context_length: None, vision: false };
+            let provider = Provider {
+                inference: inference.clone(),
+                models,
+                context_length: None,
+                vision: false,
+                writes_titles: false,
+            };
             ((*name).to_owned(), provider)
         })
         .collect();

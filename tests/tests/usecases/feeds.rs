@@ -54,7 +54,7 @@ async fn chats_that_are_made_and_renamed_are_told_and_new_activity_alone_is_not(
     let viewer = Viewer::of(home.a.watch(&ben, home.workspace, None).await.unwrap());
     let chat = home.a.new_chat(&home.ann, home.workspace, Visibility::Workspace).await;
     let at = home.a.enter(&home.ann, &chat, Right::EditChat).await.unwrap();
-    let renamed = home.a.cases.chats.rename(&at, "Named".into()).await.unwrap();
+    let renamed = home.a.cases.chats.change(&at, crate::house::titled("Named")).await.unwrap();
     home.a.ask(&home.ann, &chat, "Hi").await;
     settle().await;
     assert_eq!(
@@ -259,10 +259,7 @@ async fn a_reply_that_ends_while_a_watcher_joins_is_not_shown_as_running() {
             let gate = home.a.store.hold(name, side);
             let live = home.a.cases.live.clone();
             let mut joining = JoinSet::new();
-            joining.spawn(async move {
-                let scope = private_chat_core::usecase::live::Scope::Workspace;
-                live.watch(&member, scope, None).await.unwrap()
-            });
+            joining.spawn(async move { live.watch(&member, None).await.unwrap() });
             gate.reached().await;
             home.a.parrot.release();
             sent.end.wait().await.unwrap();
@@ -327,10 +324,7 @@ async fn closing_ends_every_stream_after_what_waits_for_it() {
     let gate = home.a.store.hold("log_bounds", Side::After);
     let live = home.a.cases.live.clone();
     let mut joining = JoinSet::new();
-    joining.spawn(async move {
-        let scope = private_chat_core::usecase::live::Scope::Workspace;
-        live.watch(&member, scope, Some(0)).await.map(|_| ())
-    });
+    joining.spawn(async move { live.watch(&member, Some(0)).await.map(|_| ()) });
     gate.reached().await;
     home.a.cases.live.close();
     gate.open();

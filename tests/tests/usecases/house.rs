@@ -9,7 +9,7 @@ use private_chat_adapters::memory::{
 use private_chat_core::change::{Changes, Counter, Version};
 use private_chat_core::error::Error;
 use private_chat_core::id::{ChatId, MessageId, UserId, WorkspaceId};
-use private_chat_core::model::chat::{Chat, Message, MessageStatus, Parameters, ReplyLimits, Visibility};
+use private_chat_core::model::chat::{Chat, Message, MessageStatus, Parameters, ReplyCaps, ReplyLimits, Visibility};
 use private_chat_core::model::invitation::{InvitationToken, Invited};
 use private_chat_core::model::password::Password;
 use private_chat_core::model::secret::ServerKey;
@@ -24,12 +24,12 @@ use private_chat_core::port::passwords::PasswordHasher as _;
 use private_chat_core::port::store::{ChatRepository as _, Order, UnitOfWork as _, WorkspaceRepository as _};
 use private_chat_core::time::Timestamp;
 use private_chat_core::usecase::auth::{Actor, SignedIn};
-use private_chat_core::usecase::chats::{InChat, NewChat, NewMessage, Sent};
+use private_chat_core::usecase::chats::{ChatChange, InChat, NewChat, NewMessage, Sent};
 use private_chat_core::usecase::invitations::Which;
-use private_chat_core::usecase::live::{Scope, Watch};
+use private_chat_core::usecase::live::Watch;
 use private_chat_core::usecase::users::UserChange;
 use private_chat_core::usecase::workspaces::{Member, NewWorkspace};
-use private_chat_core::usecase::{Settings, UseCases};
+use private_chat_core::usecase::{Patch, Settings, UseCases};
 use private_chat_tests::fixture;
 use tokio::task::JoinSet;
 
@@ -66,7 +66,14 @@ pub(crate) fn settings() -> Settings {
         setup_token: None,
         default_model: None,
         reply: ReplyLimits::default(),
+        caps: ReplyCaps::default(),
+        titles: false,
     }
+}
+
+/// Another title, and nothing else.
+pub(crate) fn titled(title: impl Into<String>) -> ChatChange {
+    ChatChange { title: Patch::Set(title.into()), ..ChatChange::default() }
 }
 
 /// Ends the whole run with a word where a story waits for what never comes. It is no measure of speed.
@@ -302,7 +309,7 @@ impl Process {
         after: Option<u64>,
     ) -> Result<Watch, Error> {
         let member = self.member(person, workspace, Right::ReadChats).await?;
-        self.cases.live.watch(&member, Scope::Workspace, after).await
+        self.cases.live.watch(&member, after).await
     }
 
     /// Follows one chat.

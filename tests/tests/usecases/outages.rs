@@ -152,9 +152,8 @@ async fn what_can_not_be_read_is_unavailable_and_leaves_nothing_behind() {
     let home = Home::of(talk()).await;
     let member = home.a.member(&home.ann, home.workspace, private_chat_core::policy::Right::ReadChats).await.unwrap();
     home.a.store.set_away(true);
-    let scope = private_chat_core::usecase::live::Scope::Workspace;
     for after in [None, Some(0)] {
-        let answer = home.a.cases.live.watch(&member, scope, after).await.map(|_| ());
+        let answer = home.a.cases.live.watch(&member, after).await.map(|_| ());
         assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
     }
     assert!(matches!(home.a.send(&home.ann, &home.chat, "Hi").await, Err(Error::Unavailable { .. })));

@@ -360,7 +360,7 @@ async fn what_is_gone_is_not_found_and_not_made_again() {
     // Chats can't be deleted yet but with the hand; this is what it will write.
     let (workspace, id, at_time) = (home.workspace, home.chat.id, fixture::now());
     let stored = private_chat_core::port::store::ChatRepository::chat(&*home.house.store, workspace, id).await;
-    let gone = Event { workspace, kind: EventKind::ChatDeleted(id), at: at_time };
+    let gone = Event { workspace, kind: EventKind::ChatDeleted(id, None), at: at_time };
     home.house.store.commit(Changes::new().delete(stored.unwrap().unwrap()).emit(gone)).await.unwrap();
     home.pass(3 * SECOND).await;
     let screen = joined.read_out().await;

@@ -40,7 +40,7 @@ async fn play(home: &Home) {
         }
         sent.end.wait().await.unwrap();
         let at = home.a.enter(&home.ann, &home.chat, Right::EditChat).await.unwrap();
-        home.a.cases.chats.rename(&at, format!("After {text}")).await.unwrap();
+        home.a.cases.chats.change(&at, crate::house::titled(format!("After {text}"))).await.unwrap();
         home.a.new_chat(&home.ann, home.workspace, Visibility::Private).await;
     }
 }
@@ -249,7 +249,7 @@ async fn live_through(turns: Vec<Turn>) {
                 let entered = process.enter(&home.ann, &home.chat, Right::EditChat).await.unwrap();
                 let chats = process.cases.chats.clone();
                 sending.spawn(async move {
-                    chats.rename(&entered, "Renamed".into()).await.unwrap();
+                    chats.change(&entered, crate::house::titled("Renamed")).await.unwrap();
                     Screen::default()
                 });
             }

@@ -10,6 +10,7 @@ use private_chat_core::port::store::UnitOfWork as _;
 use private_chat_core::usecase::Settings;
 use private_chat_core::usecase::chats::NewMessage;
 use private_chat_tests::fixture;
+use private_chat_tests::fixture::Say as _;
 use tokio::task::JoinSet;
 
 use super::house::{Home, House, SECOND, TIMERS, a_message, eventually, settings, settle};
@@ -213,7 +214,7 @@ async fn a_long_chat_costs_what_fits_and_no_more() {
             ..fixture::a_message(&home.chat, &home.ann.user)
         };
         parent = Some(message.id);
-        home.house.store.commit(Changes::new().append(message)).await.unwrap();
+        home.house.store.commit(Changes::new().say(message)).await.unwrap();
     }
     let before = home.a.store.calls("messages");
     home.a.ask(&home.ann, &home.chat, "Last").await;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use private_chat_adapters::memory::MemoryStore;
 use private_chat_core::change::{
-    Change, Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent, Record,
+    Change, Changes, Checkpoint, Checkpointed, Committed, EventNumber, Instance, LoggedEvent, Record, Version,
 };
 use private_chat_core::error::Failure;
 use private_chat_core::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
-use private_chat_core::model::chat::{Chat, Message, RunningReply, Seq};
+use private_chat_core::model::chat::{Audience, Chat, Message, RunningReply, Seq};
 use private_chat_core::model::idempotency::{KeyHash, KeyedRequest};
 use private_chat_core::model::installation::Installation;
 use private_chat_core::model::invitation::Invited;
@@ -187,7 +187,7 @@ impl TroubledStore {
 /// What a commit is about.
 fn name(changes: &Changes) -> &'static str {
     let about = |wanted: fn(&Change) -> bool| changes.changes().iter().any(wanted);
-    if about(|change| matches!(change, Change::Append(_))) {
+    if about(|change| matches!(change, Change::Append(..))) {
         "begin"
     } else if about(|change| matches!(change, Change::Update(Record::Message(_)))) {
         "end"
@@ -241,6 +241,7 @@ pass_on! {
     ChatRepository {
         fn chat(workspace: WorkspaceId, id: ChatId) -> Option<Chat>;
         fn chats(filter: ChatFilter, page: PageRequest<ActivityKey>) -> Page<Chat, ActivityKey>;
+        fn audiences(of: &[(WorkspaceId, ChatId)]) -> Vec<(ChatId, Version, Audience)>;
         fn message(chat: ChatId, id: MessageId) -> Option<Message>;
         fn messages(chat: ChatId, order: Order, page: PageRequest<Seq>) -> Page<Message, Seq>;
     }
@@ -286,6 +287,10 @@ impl UnitOfWork for TroubledStore {
 
     async fn purge(&self, over: Over) -> Result<u64> {
         self.call("purge", self.inner.purge(over)).await
+    }
+
+    async fn index_backlog(&self) -> Result<u64> {
+        self.call("index_backlog", self.inner.index_backlog()).await
     }
 
     async fn prepare(&self) -> Result<()> {

@@ -405,7 +405,7 @@ async fn what_somebody_wrote_outlives_their_account() {
     let private = home.a.enter(&home.ann, &secret, Right::ReadChats).await.map(|_| ());
     assert!(matches!(private, Err(Error::NotFound(Kind::Chat))), "{private:?}");
     let member = home.a.member(&home.ann, home.workspace, Right::ReadChats).await.unwrap();
-    let listed = home.a.cases.chats.history(&member, (false, false), PageRequest::default()).await.unwrap();
+    let listed = home.a.cases.chats.history(&member, Default::default(), PageRequest::default()).await.unwrap();
     assert_eq!(listed.items.len(), 2);
     assert_eq!(feed.seen().iter().filter(|seen| *seen == "left").count(), 1);
     home.a.members(&home.ann, home.workspace).await;

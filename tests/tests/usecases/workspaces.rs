@@ -150,7 +150,7 @@ async fn names_that_are_given_at_once_follow_one_another() {
     let at = home.a.enter(&home.ann, &home.chat, Right::EditChat).await.unwrap();
     let member = home.a.member(&home.ann, home.workspace, Right::EditWorkspace).await.unwrap();
     home.a.store.set_pace(vec![2, 3]);
-    let renames = (0..12).map(|n| home.a.cases.chats.rename(&at, format!("Name {n}")));
+    let renames = (0..12).map(|n| home.a.cases.chats.change(&at, crate::house::titled(format!("Name {n}"))));
     let renamed = join_all(renames).await;
     let changes = (0..12).map(|n| {
         let change = WorkspaceChange { name: Some(format!("Name {n}")), ..WorkspaceChange::default() };
@@ -179,7 +179,7 @@ async fn a_chat_is_renamed_by_its_creator_or_an_owner() {
     let chat = home.a.new_chat(&ben, home.workspace, Visibility::Workspace).await;
     for (person, may) in [(&cleo, false), (&ben, true), (&home.ann, true)] {
         let at = home.a.enter(person, &chat, Right::EditChat).await.unwrap();
-        let answer = home.a.cases.chats.rename(&at, format!("By {}", person.user.name)).await;
+        let answer = home.a.cases.chats.change(&at, crate::house::titled(format!("By {}", person.user.name))).await;
         assert_eq!(answer.is_ok(), may, "{answer:?}");
     }
     let stored = home.house.store.chat(home.workspace, chat.id).await.unwrap().unwrap();
@@ -198,7 +198,7 @@ async fn a_private_chat_is_its_creators_alone_even_before_owners() {
     // R43
     for (person, chats) in [(&ben, 2), (&home.ann, 1)] {
         let member = home.a.member(person, home.workspace, Right::ReadChats).await.unwrap();
-        let listed = home.a.cases.chats.history(&member, (false, false), PageRequest::default()).await.unwrap();
+        let listed = home.a.cases.chats.history(&member, Default::default(), PageRequest::default()).await.unwrap();
         assert_eq!(listed.items.len(), chats);
     }
 }

@@ -121,6 +121,7 @@ const NOTHING: Over = Over {
     sessions: Timestamp::from_micros(0),
     invitations: Timestamp::from_micros(0),
     keyed_requests: Timestamp::from_micros(0),
+    events: Timestamp::from_micros(0),
 };
 
 /// How much goes at each call, until nothing does.

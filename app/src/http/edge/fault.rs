@@ -168,6 +168,16 @@ impl Fault {
         self.with(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
+    /// Says that as many as may are at it, and when it is worth trying again.
+    /// <https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-06>
+    #[must_use]
+    pub fn limited(self, most: u64, after: Duration) -> Self {
+        self.retry_after(after)
+            .with(HeaderName::from_static("ratelimit-limit"), HeaderValue::from(most))
+            .with(HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(0))
+            .with(HeaderName::from_static("ratelimit-reset"), HeaderValue::from(after.as_secs()))
+    }
+
     /// Ends the connection after the answer, as what is left of the request was not read.
     #[must_use]
     pub fn closing(self) -> Self {

@@ -1,5 +1,6 @@
 //! Promises of what many write at once: messages and counters.
 
+use crate::fixture::Say as _;
 use private_chat_core::change::{Appended, Changes, Counter, Version};
 use private_chat_core::error::Conflict;
 use private_chat_core::model::chat::{Chat, Message};
@@ -20,11 +21,11 @@ pub(super) async fn appends_messages_in_one_sequence_however_many_write(store: D
             let mut mine = Vec::new();
             for n in (writer..MESSAGES).step_by(WRITERS) {
                 let message = a_message(&chat, &user);
-                let done = attempt(&store, Changes::new().append(message.clone())).await.unwrap();
+                let done = attempt(&store, Changes::new().say(message.clone())).await.unwrap();
                 mine.push((done.appended, message));
                 if n % 5 == 0 {
                     // One that is refused takes no number with it.
-                    let refused = Changes::new().append(a_message(&chat, &user)).update(a_user());
+                    let refused = Changes::new().say(a_message(&chat, &user)).update(a_user());
                     assert_eq!(attempt(&store, refused).await, Err((Conflict::Stale, 1)));
                 }
             }
@@ -59,7 +60,7 @@ pub(super) async fn gives_an_appended_message_the_last_one_as_its_parent(store: 
     let (asked, reply) = (a_message(&chat, &user), a_reply(&chat));
     let running = a_running_reply(&reply, &user, &instance);
     assert_eq!(running.seq, 0);
-    let begin = Changes::new().append(asked.clone()).append(reply.clone()).insert(running.clone());
+    let begin = Changes::new().say(asked.clone()).say(reply.clone()).insert(running.clone());
     let done = attempt(&store, begin).await.unwrap();
     assert_eq!(done.appended, [Appended { seq: 1, parent: None }, Appended { seq: 2, parent: Some(asked.id) }]);
     let stored = store.running(reply.id).await.unwrap().unwrap();
@@ -69,7 +70,7 @@ pub(super) async fn gives_an_appended_message_the_last_one_as_its_parent(store: 
     let again = a_message(&chat, &user);
     let answer = Message { parent: Some(again.id), ..a_reply(&chat) };
     let begin =
-        Changes::new().append(again.clone()).append(answer.clone()).insert(a_running_reply(&answer, &user, &instance));
+        Changes::new().say(again.clone()).say(answer.clone()).insert(a_running_reply(&answer, &user, &instance));
     let done = attempt(&store, begin).await.unwrap();
     assert_eq!(
         done.appended,
@@ -79,20 +80,17 @@ pub(super) async fn gives_an_appended_message_the_last_one_as_its_parent(store: 
 
     // A named parent makes a branch, and the next one that names none goes on from there.
     let branch = Message { parent: Some(asked.id), ..a_message(&chat, &user) };
-    let done = attempt(&store, Changes::new().append(branch.clone())).await.unwrap();
+    let done = attempt(&store, Changes::new().say(branch.clone())).await.unwrap();
     assert_eq!(done.appended, [Appended { seq: 5, parent: Some(asked.id) }]);
     let next = a_message(&chat, &user);
-    let done = attempt(&store, Changes::new().append(next.clone())).await.unwrap();
+    let done = attempt(&store, Changes::new().say(next.clone())).await.unwrap();
     assert_eq!(done.appended, [Appended { seq: 6, parent: Some(branch.id) }]);
 
     // Two chats in one unit keep their own count, and the places come in the order of the changes.
     let sibling = a_chat(&workspace, &user);
     let (here, there) = (a_message(&chat, &user), a_message(&sibling, &user));
-    let unit = Changes::new()
-        .insert(sibling.clone())
-        .append(there.clone())
-        .append(here.clone())
-        .append(a_message(&sibling, &user));
+    let unit =
+        Changes::new().insert(sibling.clone()).say(there.clone()).say(here.clone()).say(a_message(&sibling, &user));
     let done = attempt(&store, unit).await.unwrap();
     let expected = [
         Appended { seq: 1, parent: None },
@@ -119,20 +117,20 @@ pub(super) async fn refuses_a_parent_of_another_chat(store: Db) {
     let Scene { user, workspace, chat, .. } = Scene::set(&store).await;
     let sibling = a_chat(&workspace, &user);
     let (own, foreign) = (a_message(&chat, &user), a_message(&sibling, &user));
-    let unit = Changes::new().insert(sibling.clone()).append(own.clone()).append(foreign.clone());
+    let unit = Changes::new().insert(sibling.clone()).say(own.clone()).say(foreign.clone());
     attempt(&store, unit).await.unwrap();
     for parent in [foreign.id, new_id()] {
         let message = Message { parent: Some(parent), ..a_message(&chat, &user) };
-        let refused = Changes::new().append(a_message(&chat, &user)).append(message);
+        let refused = Changes::new().say(a_message(&chat, &user)).say(message);
         assert_eq!(attempt(&store, refused).await, Err((Conflict::MissingParent, 1)));
     }
     let itself = a_message(&chat, &user);
     let itself = Message { parent: Some(itself.id), ..itself };
-    assert_eq!(attempt(&store, Changes::new().append(itself)).await, Err((Conflict::MissingParent, 0)));
+    assert_eq!(attempt(&store, Changes::new().say(itself)).await, Err((Conflict::MissingParent, 0)));
     assert_eq!(messages(&store, chat.id).await.len(), 1);
     let fine = Message { parent: Some(own.id), ..a_message(&chat, &user) };
     assert_eq!(
-        attempt(&store, Changes::new().append(fine)).await.unwrap().appended,
+        attempt(&store, Changes::new().say(fine)).await.unwrap().appended,
         [Appended { seq: 2, parent: Some(own.id) }]
     );
 }
@@ -141,14 +139,14 @@ pub(super) async fn moves_the_activity_of_a_chat_with_its_messages(store: Db) {
     let Scene { user, workspace, chat, .. } = Scene::set(&store).await;
     let newer = a_chat(&workspace, &user);
     attempt(&store, Changes::new().insert(newer.clone())).await.unwrap();
-    let filter = ChatFilter { workspace: workspace.id, viewer: user.id, archived: false, mine: false };
+    let filter = ChatFilter { workspace: workspace.id, viewer: user.id, archived: false, mine: false, query: None };
     let listed = async || {
-        let got = store.chats(filter, page(None, 5)).await.unwrap();
+        let got = store.chats(filter.clone(), page(None, 5)).await.unwrap();
         got.items.into_iter().map(|chat| chat.id).collect::<Vec<_>>()
     };
     assert_eq!(listed().await, [newer.id, chat.id]);
     let (asked, reply) = (a_message(&chat, &user), a_reply(&chat));
-    attempt(&store, Changes::new().append(asked).append(reply.clone())).await.unwrap();
+    attempt(&store, Changes::new().say(asked).say(reply.clone())).await.unwrap();
     assert_eq!(listed().await, [chat.id, newer.id]);
     let moved = Chat { message_count: 2, last_message_at: Some(reply.created_at), ..chat };
     assert_eq!(
@@ -169,7 +167,7 @@ pub(super) async fn keeps_what_append_moves_when_a_chat_is_updated(store: Db) {
     let mut last = None;
     for _ in 0..3 {
         let message = a_message(&read_before, &user);
-        attempt(&store, Changes::new().append(message.clone())).await.unwrap();
+        attempt(&store, Changes::new().say(message.clone())).await.unwrap();
         last = Some(message.created_at);
     }
     let titled = Chat { title: Some("A title".into()), ..read_before.clone() };
@@ -177,7 +175,7 @@ pub(super) async fn keeps_what_append_moves_when_a_chat_is_updated(store: Db) {
     let expected = Chat { message_count: 3, last_message_at: last, version: Version(2), ..titled };
     assert_eq!(store.chat(workspace.id, expected.id).await.unwrap().as_ref(), Some(&expected));
     let made_up = Chat { message_count: 99, last_message_at: None, ..expected.clone() };
-    attempt(&store, Changes::new().update(made_up).append(a_message(&expected, &user))).await.unwrap();
+    attempt(&store, Changes::new().update(made_up).say(a_message(&expected, &user))).await.unwrap();
     let read = store.chat(workspace.id, expected.id).await.unwrap().unwrap();
     assert_eq!((read.message_count, read.version), (4, Version(3)));
     assert!(read.last_message_at > last);
@@ -188,7 +186,7 @@ pub(super) async fn keeps_what_append_moves_when_a_chat_is_updated(store: Db) {
         let message = a_message(&read, &user);
         async move {
             if n % 4 > 0 {
-                attempt(&store, Changes::new().append(message)).await.expect("a sender never conflicts");
+                attempt(&store, Changes::new().say(message)).await.expect("a sender never conflicts");
                 return 1;
             }
             loop {

@@ -1,5 +1,6 @@
 //! Promises of the checkpoint, by which replies grow and processes live.
 
+use crate::fixture::Say as _;
 use std::time::Duration;
 
 use private_chat_core::change::{Changes, Checkpoint, Checkpointed, Instance, TextSoFar, Version};
@@ -14,7 +15,7 @@ use crate::fixture::{Scene, a_message, a_reply, a_running_reply, an_instance, no
 async fn begin(store: &Db, scene: &Scene, instance: &Instance) -> (Message, RunningReply) {
     let (asked, reply) = (a_message(&scene.chat, &scene.user), a_reply(&scene.chat));
     let running = a_running_reply(&reply, &scene.user, instance);
-    attempt(store, Changes::new().append(asked).append(reply.clone()).insert(running)).await.unwrap();
+    attempt(store, Changes::new().say(asked).say(reply.clone()).insert(running)).await.unwrap();
     let reply = store.message(reply.chat, reply.id).await.unwrap().unwrap();
     let running = store.running(reply.id).await.unwrap().unwrap();
     (reply, running)
@@ -42,7 +43,7 @@ pub(super) async fn checkpoints_only_replies_that_still_run(store: Db) {
     let (second, second_running) = begin(&store, &scene, &mine).await;
     let (foreign, foreign_running) = begin(&store, &scene, &other).await;
     let idle = a_reply(&scene.chat);
-    attempt(&store, Changes::new().append(idle.clone())).await.unwrap();
+    attempt(&store, Changes::new().say(idle.clone())).await.unwrap();
     let idle = store.message(idle.chat, idle.id).await.unwrap().unwrap();
 
     let at = now();

@@ -1,6 +1,7 @@
 //! Promises of guarded changes: one row, one version, or nothing.
 
-use private_chat_core::change::{Change, Changes, Counter, Instance, Record, Version};
+use crate::fixture::Say as _;
+use private_chat_core::change::{Change, Changes, Counter, Follows, Instance, Record, Version};
 use private_chat_core::error::Conflict;
 use private_chat_core::model::chat::{Chat, Message, MessageStatus};
 use private_chat_core::model::idempotency::KeyedRequest;
@@ -98,7 +99,7 @@ pub(super) async fn lets_exactly_one_of_many_racing_writers_win_a_version(store:
     for _ in 0..5 {
         let instance = an_instance();
         let reply = a_reply(&scene.chat);
-        let begin = Changes::new().append(reply.clone()).insert(a_running_reply(&reply, &user, &instance));
+        let begin = Changes::new().say(reply.clone()).insert(a_running_reply(&reply, &user, &instance));
         attempt(&store, begin).await.unwrap();
         let reply = store.message(reply.chat, reply.id).await.unwrap().unwrap();
         let running = store.running(reply.id).await.unwrap().unwrap();
@@ -194,7 +195,7 @@ pub(super) async fn refuses_a_duplicate_key_and_a_duplicate_email(store: Db) {
     for record in &records {
         // A message enters a chat by `Append` alone.
         let change = match record.clone() {
-            Record::Message(message) => Change::Append(message),
+            Record::Message(message) => Change::Append(message, Follows::Last),
             record => Change::Insert(record),
         };
         let refused = attempt(&store, Changes::new().with(change)).await;
@@ -314,7 +315,7 @@ pub(super) async fn refuses_a_row_whose_parent_is_gone(store: Db) {
     let stood = Changes::new().insert(gone_user.clone()).insert(gone_workspace.clone()).insert(gone_chat.clone());
     attempt(&store, stood).await.unwrap();
     let reply = a_reply(&gone_chat);
-    attempt(&store, Changes::new().append(reply.clone())).await.unwrap();
+    attempt(&store, Changes::new().say(reply.clone())).await.unwrap();
     let goes = Changes::new().delete(gone_user.clone()).delete(gone_workspace.clone()).delete(gone_chat.clone());
     attempt(&store, goes).await.unwrap();
 
@@ -330,8 +331,8 @@ pub(super) async fn refuses_a_row_whose_parent_is_gone(store: Db) {
         Change::Insert(a_keyed_request(&gone_user).into()),
         Change::Insert(a_keyed_request(&a_user()).into()),
         Change::Insert(a_chat(&gone_workspace, user).into()),
-        Change::Append(a_message(&gone_chat, user)),
-        Change::Append(a_message(&a_chat(workspace, user), user)),
+        Change::Append(a_message(&gone_chat, user), Follows::Last),
+        Change::Append(a_message(&a_chat(workspace, user), user), Follows::Last),
         Change::Insert(a_running_reply(&reply, user, &instance).into()),
         Change::Insert(a_running_reply(&a_reply(chat), user, &instance).into()),
     ];
@@ -361,7 +362,7 @@ pub(super) async fn refuses_a_row_whose_parent_is_gone(store: Db) {
             async move {
                 match n {
                     0 => attempt(&store, Changes::new().delete(chat)).await,
-                    _ => attempt(&store, Changes::new().append(message)).await,
+                    _ => attempt(&store, Changes::new().say(message)).await,
                 }
             }
         })
@@ -449,7 +450,7 @@ pub(super) async fn expects_without_writing(store: Db) {
     let key = records[1].key();
     let outcomes = race(40, |_| {
         let (store, message) = (store.clone(), a_message(&scene.chat, &scene.user));
-        async move { attempt(&store, Changes::new().expect(key, Version::FIRST).append(message)).await }
+        async move { attempt(&store, Changes::new().expect(key, Version::FIRST).say(message)).await }
     })
     .await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
@@ -488,7 +489,7 @@ pub(super) async fn expects_without_writing(store: Db) {
             async move {
                 let changes = match n {
                     0 => Changes::new().delete(membership),
-                    _ => Changes::new().expect(expected.key(), expected.version()).append(message),
+                    _ => Changes::new().expect(expected.key(), expected.version()).say(message),
                 };
                 attempt(&store, changes).await
             }
@@ -497,7 +498,7 @@ pub(super) async fn expects_without_writing(store: Db) {
         let sent =
             outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).map(|done| done.appended.len()).sum::<usize>();
         assert_eq!(messages(&store, scene.chat.id).await.len(), before + sent);
-        let late = Changes::new().expect(expected.key(), expected.version()).append(a_message(&scene.chat, &member));
+        let late = Changes::new().expect(expected.key(), expected.version()).say(a_message(&scene.chat, &member));
         assert_eq!(attempt(&store, late).await, Err((Conflict::Stale, 0)));
     }
 }
@@ -513,8 +514,8 @@ pub(super) async fn deletes_what_belongs_to_a_deleted_row(store: Db) {
     let begin = async |chat: &Chat| {
         let (asked, reply) = (a_message(chat, user), a_reply(chat));
         let changes = Changes::new()
-            .append(asked.clone())
-            .append(reply.clone())
+            .say(asked.clone())
+            .say(reply.clone())
             .insert(a_running_reply(&reply, user, &instance))
             .emit(created(&asked))
             .emit(created(&reply));
@@ -524,7 +525,7 @@ pub(super) async fn deletes_what_belongs_to_a_deleted_row(store: Db) {
     let [asked, reply] = begin(chat).await;
     let [_, second_reply] = begin(&second).await;
     let bystanders = a_message(&bystander.chat, &bystander.user);
-    attempt(&store, Changes::new().append(bystanders.clone()).emit(created(&bystanders))).await.unwrap();
+    attempt(&store, Changes::new().say(bystanders.clone()).emit(created(&bystanders))).await.unwrap();
 
     // With a chat its messages and running replies. Its version is the one of its settings: messages do not move it.
     attempt(&store, Changes::new().delete(second.clone())).await.unwrap();
@@ -588,7 +589,9 @@ pub(super) async fn deletes_what_belongs_to_a_deleted_row(store: Db) {
     assert_eq!(store.running_in(workspace.id).await.unwrap(), []);
     assert_eq!(store.running_of(Some(instance.id)).await.unwrap(), []);
     let start = Timestamp::from_micros(0);
-    while store.purge(Over { sessions: start, invitations: start, keyed_requests: start }).await.unwrap() > 0 {}
+    while store.purge(Over { sessions: start, invitations: start, keyed_requests: start, events: start }).await.unwrap()
+        > 0
+    {}
     assert_eq!(store.chat(workspace.id, chat.id).await.unwrap(), None);
     assert_eq!(store.message(chat.id, asked).await.unwrap(), None);
     assert_eq!(events(&store, workspace.id).await, []);

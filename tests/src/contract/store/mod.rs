@@ -8,6 +8,7 @@ mod read;
 mod removal;
 mod unit;
 
+use crate::fixture::Say as _;
 use std::sync::Arc;
 
 use private_chat_core::change::{Changes, Committed, LoggedEvent, Record, Ref, Version};
@@ -205,7 +206,7 @@ async fn one_of_each(store: &Db) -> (Scene, Vec<Record>) {
         .insert(invitation.clone())
         .insert(request.clone())
         .insert(instance)
-        .append(reply.clone())
+        .say(reply.clone())
         .insert(running.clone());
     attempt(store, changes).await.unwrap();
     let keys = [

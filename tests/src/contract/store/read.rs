@@ -1,5 +1,6 @@
 //! Promises of the repositories.
 
+use crate::fixture::Say as _;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -285,19 +286,19 @@ pub(super) async fn lists_chats_most_recently_active_first_without_repeats(store
     attempt(&store, changes).await.unwrap();
     // An old one of them comes to the front by a message.
     let message = a_message(&chats[3], &user);
-    attempt(&store, Changes::new().append(message.clone())).await.unwrap();
+    attempt(&store, Changes::new().say(message.clone())).await.unwrap();
     chats[3].last_message_at = Some(message.created_at);
     chats.push(oldest);
     let key = |chat: &Chat| ActivityKey { at: chat.active_at(), id: *chat.id.as_uuid() };
     chats.sort_by_key(|chat| std::cmp::Reverse(key(chat)));
     let expected: Vec<ChatId> = chats.iter().map(|chat| chat.id).collect();
 
-    let filter = ChatFilter { workspace: workspace.id, viewer: user.id, archived: false, mine: false };
+    let filter = ChatFilter { workspace: workspace.id, viewer: user.id, archived: false, mine: false, query: None };
     for limit in [1, 2, 3, 4, 5, 13, 100] {
         let mut walked = Vec::new();
         let mut after = None;
         loop {
-            let got = store.chats(filter, page(after, limit)).await.unwrap();
+            let got = store.chats(filter.clone(), page(after, limit)).await.unwrap();
             assert!(!got.items.is_empty(), "a page that was promised has something in it");
             assert_eq!(got.next, if got.next.is_some() { got.items.last().map(key) } else { None });
             walked.extend(got.items.iter().map(|chat| chat.id));
@@ -309,18 +310,18 @@ pub(super) async fn lists_chats_most_recently_active_first_without_repeats(store
             // What others do meanwhile: a new chat, and a message in one that was seen.
             let newcomer = Chat { archived: true, ..a_chat(&workspace, &user) };
             let seen = chats.iter().find(|chat| chat.id == walked[0]).unwrap();
-            attempt(&store, Changes::new().insert(newcomer).append(a_message(seen, &user))).await.unwrap();
+            attempt(&store, Changes::new().insert(newcomer).say(a_message(seen, &user))).await.unwrap();
         }
         assert_eq!(walked, expected, "in pages of {limit}");
     }
 
     let newcomer = a_chat(&workspace, &user);
-    let first = store.chats(filter, page(None, 2)).await.unwrap();
+    let first = store.chats(filter.clone(), page(None, 2)).await.unwrap();
     attempt(&store, Changes::new().insert(newcomer.clone())).await.unwrap();
-    let second = store.chats(filter, page(first.next, 100)).await.unwrap();
+    let second = store.chats(filter.clone(), page(first.next, 100)).await.unwrap();
     assert_eq!(second.items.iter().map(|chat| chat.id).collect::<Vec<_>>(), expected[2..]);
-    assert_eq!(store.chats(filter, page(None, 1)).await.unwrap().items, [newcomer]);
-    let theirs = ChatFilter { workspace: elsewhere.workspace.id, viewer: elsewhere.user.id, ..filter };
+    assert_eq!(store.chats(filter.clone(), page(None, 1)).await.unwrap().items, [newcomer]);
+    let theirs = ChatFilter { workspace: elsewhere.workspace.id, viewer: elsewhere.user.id, ..filter.clone() };
     assert_eq!(store.chats(theirs, page(None, 100)).await.unwrap().items, [elsewhere.chat]);
 }
 
@@ -338,8 +339,8 @@ pub(super) async fn hides_private_chats_from_everybody_but_their_creator(store: 
     attempt(&store, changes).await.unwrap();
 
     let listed = async |viewer: &User, archived, mine| -> BTreeSet<ChatId> {
-        let filter = ChatFilter { workspace: workspace.id, viewer: viewer.id, archived, mine };
-        let got = store.chats(filter, page(None, 100)).await.unwrap();
+        let filter = ChatFilter { workspace: workspace.id, viewer: viewer.id, archived, mine, query: None };
+        let got = store.chats(filter.clone(), page(None, 100)).await.unwrap();
         got.items.into_iter().map(|chat| chat.id).collect()
     };
     assert_eq!(listed(&ann, false, false).await, BTreeSet::from([open.id, anns.id, bobs_open.id]));
@@ -351,8 +352,8 @@ pub(super) async fn hides_private_chats_from_everybody_but_their_creator(store: 
     assert_eq!(listed(&ann, true, true).await, BTreeSet::from([put_away.id]));
 
     // A hidden chat leaves no hole in a page.
-    let filter = ChatFilter { workspace: workspace.id, viewer: bob.id, archived: false, mine: false };
-    assert_eq!(store.chats(filter, page(None, 3)).await.unwrap().items.len(), 3);
+    let filter = ChatFilter { workspace: workspace.id, viewer: bob.id, archived: false, mine: false, query: None };
+    assert_eq!(store.chats(filter.clone(), page(None, 3)).await.unwrap().items.len(), 3);
 
     // When the creator is gone, nobody is left to see it.
     attempt(&store, Changes::new().delete(ann.clone())).await.unwrap();
@@ -366,7 +367,7 @@ pub(super) async fn pages_messages_by_number_in_both_orders(store: Db) {
     let other = Scene::set(&store).await;
     let append = async |count: usize| {
         for _ in 0..count {
-            let changes = Changes::new().append(a_message(&chat, &user)).append(a_message(&other.chat, &other.user));
+            let changes = Changes::new().say(a_message(&chat, &user)).say(a_message(&other.chat, &other.user));
             attempt(&store, changes).await.unwrap();
         }
     };
@@ -430,7 +431,7 @@ pub(super) async fn finds_a_message_in_its_own_chat_only(store: Db) {
         error: Some(ReplyError { code: ReplyFault::ProviderOverloaded, detail: "asks to wait 3 s".into() }),
         ..a_reply(&chat)
     };
-    let changes = Changes::new().insert(sibling.clone()).append(asked.clone()).append(answered.clone());
+    let changes = Changes::new().insert(sibling.clone()).say(asked.clone()).say(answered.clone());
     attempt(&store, changes).await.unwrap();
 
     let asked = Message { seq: 1, ..asked };
@@ -495,7 +496,7 @@ pub(super) async fn returns_text_byte_for_byte(store: Db) {
         };
         chat = Chat { title: Some(text.chars().take(200).collect()), system_prompt: Some(prompt), ..chat };
         let changes =
-            Changes::new().update(user.clone()).update(workspace.clone()).update(chat.clone()).append(message.clone());
+            Changes::new().update(user.clone()).update(workspace.clone()).update(chat.clone()).say(message.clone());
         let committed = attempt(&store, changes).await.unwrap();
         for version in [&mut user.version, &mut workspace.version, &mut chat.version] {
             *version = version.next();
@@ -520,7 +521,7 @@ pub(super) async fn returns_text_byte_for_byte(store: Db) {
     let empty = Message { content: String::new(), reasoning: Some(String::new()), ..a_reply(&chat) };
     let none = Message { reasoning: None, ..a_reply(&chat) };
     let described = Workspace { description: Some(String::new()), system_prompt: None, ..workspace };
-    let changes = Changes::new().append(empty.clone()).append(none.clone()).update(described.clone());
+    let changes = Changes::new().say(empty.clone()).say(none.clone()).update(described.clone());
     attempt(&store, changes).await.unwrap();
     assert_eq!(store.message(chat.id, empty.id).await.unwrap().unwrap().reasoning.as_deref(), Some(""));
     assert_eq!(store.message(chat.id, none.id).await.unwrap().unwrap().reasoning, None);
@@ -530,7 +531,7 @@ pub(super) async fn returns_text_byte_for_byte(store: Db) {
     // A reply may grow to a megabyte, by checkpoints and at its end.
     let instance = an_instance();
     let reply = a_reply(&chat);
-    let begin = Changes::new().insert(instance).append(reply.clone()).insert(a_running_reply(&reply, &user, &instance));
+    let begin = Changes::new().insert(instance).say(reply.clone()).insert(a_running_reply(&reply, &user, &instance));
     let seq = attempt(&store, begin).await.unwrap().appended[0].seq;
     let whole = "é😀x\n".repeat(1 << 17);
     assert_eq!(whole.len(), 1 << 20);
@@ -547,13 +548,13 @@ pub(super) async fn returns_text_byte_for_byte(store: Db) {
 pub(super) async fn shows_the_authors_present_names(store: Db) {
     let Scene { user, workspace, chat, .. } = Scene::set(&store).await;
     let message = a_message(&chat, &user);
-    attempt(&store, Changes::new().append(message.clone())).await.unwrap();
-    let filter = ChatFilter { workspace: workspace.id, viewer: new_id(), archived: false, mine: false };
+    attempt(&store, Changes::new().say(message.clone())).await.unwrap();
+    let filter = ChatFilter { workspace: workspace.id, viewer: new_id(), archived: false, mine: false, query: None };
     let shown = async || {
         let one = store.message(chat.id, message.id).await.unwrap().unwrap().author;
         let listed = store.messages(chat.id, Order::Descending, page(None, 5)).await.unwrap().items.remove(0).author;
         let creator = store.chat(workspace.id, chat.id).await.unwrap().unwrap().created_by;
-        let listed_creator = store.chats(filter, page(None, 5)).await.unwrap().items.remove(0).created_by;
+        let listed_creator = store.chats(filter.clone(), page(None, 5)).await.unwrap().items.remove(0).created_by;
         assert_eq!((&listed, &creator, &listed_creator), (&one, &one, &one));
         one
     };
@@ -582,7 +583,7 @@ pub(super) async fn numbers_the_events_of_a_workspace_from_one_without_gaps(stor
                 let mut changes = emitted.iter().fold(Changes::new(), |changes, event| changes.emit(*event));
                 let refused = round % 4 == 3;
                 if refused {
-                    changes = changes.append(a_message(&a_chat(&scene.workspace, &scene.user), &scene.user));
+                    changes = changes.say(a_message(&a_chat(&scene.workspace, &scene.user), &scene.user));
                 }
                 match attempt(&store, changes).await {
                     Ok(committed) if !refused => units.push((committed.events[0], emitted)),
@@ -611,7 +612,7 @@ pub(super) async fn numbers_the_events_of_a_workspace_from_one_without_gaps(stor
         let logged: BTreeMap<_, _> = log.into_iter().map(|logged| (logged.number, logged.event)).collect();
         assert_eq!(Some(&logged), expected.get(&scene.workspace.id));
     }
-    let silent = attempt(&store, Changes::new().append(a_message(&scenes[0].chat, &scenes[0].user))).await.unwrap();
+    let silent = attempt(&store, Changes::new().say(a_message(&scenes[0].chat, &scenes[0].user))).await.unwrap();
     assert_eq!((silent.first_event(), silent.events), (0, vec![]));
 }
 
@@ -623,7 +624,7 @@ pub(super) async fn reads_the_log_after_a_number_in_order(store: Db) {
         EventKind::MessageEnded(here.chat.id, new_id()),
         EventKind::ChatCreated(here.chat.id),
         EventKind::ChatUpdated(here.chat.id),
-        EventKind::ChatDeleted(new_id()),
+        EventKind::ChatDeleted(new_id(), None),
         EventKind::MemberJoined(here.user.id),
         EventKind::MemberUpdated(here.user.id),
         EventKind::MemberLeft(new_id()),
@@ -655,7 +656,7 @@ pub(super) async fn tells_the_bounds_of_the_log(store: Db) {
     assert_eq!(bounds(scene.workspace.id).await, LogBounds { newest: 0, forgotten: 0 });
     for n in 1..=3 {
         let message = a_message(&scene.chat, &scene.user);
-        attempt(&store, Changes::new().append(message.clone()).emit(created(&message)).emit(created(&message)))
+        attempt(&store, Changes::new().say(message.clone()).emit(created(&message)).emit(created(&message)))
             .await
             .unwrap();
         assert_eq!(bounds(scene.workspace.id).await, LogBounds { newest: 2 * n, forgotten: 0 });
@@ -676,12 +677,12 @@ pub(super) async fn lists_the_running_replies_of_a_workspace_and_of_an_instance(
         let reply = a_reply(&scene.chat);
         let running = a_running_reply(&reply, &scene.user, instance);
         let appended =
-            attempt(&store, Changes::new().append(reply.clone()).insert(running.clone())).await.unwrap().appended[0];
+            attempt(&store, Changes::new().say(reply.clone()).insert(running.clone())).await.unwrap().appended[0];
         let reply = Message { seq: appended.seq, parent: appended.parent, ..reply };
         began.push((private_chat_core::model::chat::RunningReply { seq: appended.seq, ..running }, reply));
     }
     // A message that merely says so does not run.
-    attempt(&store, Changes::new().append(a_reply(&scenes[0].chat))).await.unwrap();
+    attempt(&store, Changes::new().say(a_reply(&scenes[0].chat))).await.unwrap();
 
     for scene in &scenes {
         let mut found = store.running_in(scene.workspace.id).await.unwrap();
@@ -724,7 +725,7 @@ pub(super) async fn lists_the_running_replies_of_processes_that_are_gone(store: 
     let mut replies = Vec::new();
     for instance in [living, dying, unknown, dying] {
         let reply = a_reply(&chat);
-        attempt(&store, Changes::new().append(reply.clone()).insert(a_running_reply(&reply, &user, &instance)))
+        attempt(&store, Changes::new().say(reply.clone()).insert(a_running_reply(&reply, &user, &instance)))
             .await
             .unwrap();
         replies.push(reply.id);

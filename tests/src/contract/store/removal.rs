@@ -1,5 +1,6 @@
 //! Promises of what goes: a deleted workspace, and what is over.
 
+use crate::fixture::Say as _;
 use std::time::Duration;
 
 use private_chat_core::change::{Change, Changes, Checkpoint, Counter, Event, EventKind, Record, TextSoFar, Version};
@@ -48,10 +49,10 @@ pub(super) async fn leaves_nothing_of_a_deleted_workspace_within_reach(store: Db
     let changes = Changes::new()
         .insert(here.clone())
         .insert(there.clone())
-        .append(asked.clone())
-        .append(reply.clone())
+        .say(asked.clone())
+        .say(reply.clone())
         .insert(a_running_reply(&reply, &member, &instance))
-        .append(theirs.clone())
+        .say(theirs.clone())
         .emit(created(&asked))
         .emit(created(&theirs));
     let committed = attempt(&store, changes).await.unwrap();
@@ -103,7 +104,7 @@ pub(super) async fn leaves_nothing_of_a_deleted_workspace_within_reach(store: Db
         assert_eq!(attempt(&store, request).await, Err((Conflict::Stale, 0)), "{change:?}");
     }
     assert_eq!(attempt(&store, Changes::new().emit(told)).await, Err((Conflict::MissingParent, 0)));
-    let beside = Changes::new().append(a_message(&other.chat, &other.user)).emit(created(&theirs)).emit(told);
+    let beside = Changes::new().say(a_message(&other.chat, &other.user)).emit(created(&theirs)).emit(told);
     assert_eq!(attempt(&store, beside).await, Err((Conflict::MissingParent, 1)));
     let stored: [Record; 4] = [workspace.clone().into(), membership.into(), here.clone().into(), running.into()];
     for record in &stored {
@@ -146,8 +147,8 @@ pub(super) async fn leaves_nothing_of_a_deleted_workspace_within_reach(store: Db
                 1 => joining(&workspace, &newcomer, Role::Owner),
                 2 | 3 => Changes::new().insert(an_invitation(&workspace, &user)),
                 4 | 5 => Changes::new().insert(a_chat(&workspace, &user)),
-                6 | 7 => Changes::new().append(message),
-                _ => Changes::new().append(message.clone()).emit(created(&message)),
+                6 | 7 => Changes::new().say(message),
+                _ => Changes::new().say(message.clone()).emit(created(&message)),
             };
             async move { (n, attempt(&store, changes).await) }
         })
@@ -182,8 +183,12 @@ pub(super) async fn purges_what_is_over_and_what_nobody_can_reach_and_nothing_el
     attempt(&store, joining(&workspace, &owner, Role::Owner)).await.unwrap();
     // Each kind has a limit of its own.
     let [first, second, third] = [1, 2, 3].map(|days| now() + Duration::from_secs(days * 86_400));
-    let over =
-        Over { sessions: second + MICROSECOND, invitations: first + MICROSECOND, keyed_requests: third + MICROSECOND };
+    let over = Over {
+        sessions: second + MICROSECOND,
+        invitations: first + MICROSECOND,
+        keyed_requests: third + MICROSECOND,
+        events: private_chat_core::time::Timestamp::default(),
+    };
     let mut sessions = Vec::new();
     let mut invitations = Vec::new();
     let mut requests = Vec::new();
@@ -202,7 +207,7 @@ pub(super) async fn purges_what_is_over_and_what_nobody_can_reach_and_nothing_el
     attempt(&store, changes).await.unwrap();
     for _ in 0..20 {
         let message = a_message(&chat, &user);
-        attempt(&store, Changes::new().append(message.clone()).emit(created(&message))).await.unwrap();
+        attempt(&store, Changes::new().say(message.clone()).emit(created(&message))).await.unwrap();
     }
 
     // One workspace that is deleted, with more in it than is likely to go at once.
@@ -213,15 +218,15 @@ pub(super) async fn purges_what_is_over_and_what_nobody_can_reach_and_nothing_el
         let chat = a_chat(&gone.workspace, &gone.user);
         let written: Vec<_> = (0..100).map(|_| a_message(&chat, &gone.user)).collect();
         let changes = Changes::new().insert(chat);
-        let changes = written.iter().fold(changes, |all, message| all.append(message.clone()).emit(created(message)));
+        let changes = written.iter().fold(changes, |all, message| all.say(message.clone()).emit(created(message)));
         attempt(&store, changes).await.unwrap();
     }
     let seen = async || {
-        let filter = ChatFilter { workspace: workspace.id, viewer: user.id, archived: false, mine: false };
+        let filter = ChatFilter { workspace: workspace.id, viewer: user.id, archived: false, mine: false, query: None };
         let gone_user = store.user(gone.user.id).await.unwrap();
         let joined = store.joined(workspace.id, user.id).await.unwrap();
         let members = store.participants(workspace.id, page(None, 100)).await.unwrap();
-        let chats = store.chats(filter, page(None, 100)).await.unwrap();
+        let chats = store.chats(filter.clone(), page(None, 100)).await.unwrap();
         let log = (events(&store, workspace.id).await, store.log_bounds(workspace.id).await.unwrap());
         (gone_user, joined, members, chats, messages(&store, chat.id).await, log)
     };
@@ -230,7 +235,7 @@ pub(super) async fn purges_what_is_over_and_what_nobody_can_reach_and_nothing_el
 
     // Nothing is over yet.
     let start = workspace.created_at;
-    let nothing = Over { sessions: start, invitations: start, keyed_requests: start };
+    let nothing = Over { sessions: start, invitations: start, keyed_requests: start, events: start };
     assert_eq!(store.purge(nothing).await.unwrap(), 0);
     attempt(&store, Changes::new().delete(gone.workspace.clone())).await.unwrap();
     purge(&store, nothing).await;
@@ -269,12 +274,12 @@ pub(super) async fn purges_what_is_over_and_what_nobody_can_reach_and_nothing_el
             if n >= 6 {
                 for _ in 0..10 {
                     let message = a_message(&chat, &user);
-                    attempt(&store, Changes::new().append(message.clone()).emit(created(&message))).await.unwrap();
+                    attempt(&store, Changes::new().say(message.clone()).emit(created(&message))).await.unwrap();
                 }
                 return;
             }
             if let Some(Scene { user, workspace, chat, .. }) = doomed {
-                let full = (0..50).fold(Changes::new(), |changes, _| changes.append(a_message(&chat, &user)));
+                let full = (0..50).fold(Changes::new(), |changes, _| changes.say(a_message(&chat, &user)));
                 attempt(&store, full).await.unwrap();
                 attempt(&store, Changes::new().delete(workspace)).await.unwrap();
             }

@@ -1,5 +1,6 @@
 //! Promises of a unit of work as a whole.
 
+use crate::fixture::Say as _;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use private_chat_core::change::{Change, Changes, Counter, Event, EventKind, LoggedEvent, Record, Ref, Version};
+use private_chat_core::change::{
+    Change, Changes, Counter, Event, EventKind, Follows, LoggedEvent, Record, Ref, Version,
+};
 use private_chat_core::error::Conflict;
 use private_chat_core::id::MessageId;
 use private_chat_core::model::chat::Message;
@@ -51,7 +54,7 @@ impl Unit {
         let renamed = Workspace { name: "After".into(), ..workspace.clone() };
         vec![
             Change::Insert(newcomer.clone().into()),
-            Change::Append(a_message(chat, user)),
+            Change::Append(a_message(chat, user), Follows::Last),
             Change::Update(renamed.into()),
             Change::Insert(a_membership(workspace, &newcomer, Role::Member).into()),
             Change::Add { counter: Counter::Members(workspace.id), delta: 1, ceiling: None },
@@ -60,7 +63,7 @@ impl Unit {
             Change::Insert(KeyedRequest { key: self.key, ..a_keyed_request(user) }.into()),
             Change::Delete(Ref::User(self.leaver.id), Version::FIRST),
             Change::Expect(Record::from(membership.clone()).key(), Version::FIRST),
-            Change::Append(a_reply(chat)),
+            Change::Append(a_reply(chat), Follows::Last),
         ]
     }
 
@@ -77,8 +80,8 @@ impl Unit {
             (Change::Insert(User { email: user.email.clone(), ..a_user() }.into()), Conflict::Duplicate),
             (Change::Insert(membership.clone().into()), Conflict::Duplicate),
             (Change::Insert(a_session(&a_user()).into()), Conflict::MissingParent),
-            (Change::Append(a_message(&a_chat(workspace, user), user)), Conflict::MissingParent),
-            (Change::Append(unknown_parent), Conflict::MissingParent),
+            (Change::Append(a_message(&a_chat(workspace, user), user), Follows::Last), Conflict::MissingParent),
+            (Change::Append(unknown_parent, Follows::Parent), Conflict::MissingParent),
             (Change::Insert(an_invitation(workspace, &self.scene.user).into()), Conflict::MissingParent),
             (Change::Insert(a_keyed_request(&a_user()).into()), Conflict::MissingParent),
             (Change::Add { counter: members, delta: 1, ceiling: Some(1) }, Conflict::Ceiling),
@@ -203,8 +206,7 @@ pub(super) async fn numbers_events_in_the_order_of_their_commits(store: Db) {
             let mut mine = Vec::new();
             for _ in 0..EACH {
                 let message = a_message(&chat, &user);
-                let done =
-                    attempt(&store, Changes::new().append(message.clone()).emit(created(&message))).await.unwrap();
+                let done = attempt(&store, Changes::new().say(message.clone()).emit(created(&message))).await.unwrap();
                 mine.push((done.first_event(), done.appended[0].seq));
             }
             assert!(mine.is_sorted(), "what one writer did later has a higher number: {mine:?}");
@@ -260,7 +262,7 @@ pub(super) async fn numbers_the_events_of_several_workspaces_in_one_unit(store: 
         emitted.insert(place, left(new_id()));
         assert_eq!(attempt(&store, emitting(&emitted)).await, Err((Conflict::MissingParent, 0)));
         let written = a_message(&scenes[0].chat, &scenes[0].user);
-        let refused = emitting(&emitted).append(written.clone()).insert(a_user());
+        let refused = emitting(&emitted).say(written.clone()).insert(a_user());
         assert_eq!(attempt(&store, refused).await, Err((Conflict::MissingParent, 2)));
         assert_eq!(store.message(written.chat, written.id).await.unwrap(), None);
     }
@@ -315,8 +317,7 @@ pub(super) async fn is_not_undone_by_a_caller_that_goes_away(store: Db) {
     let unit = |scene: &Scene| {
         let (asked, reply) = (a_message(&scene.chat, &scene.user), a_reply(&scene.chat));
         let reply = Message { parent: Some(asked.id), ..reply };
-        let changes =
-            Changes::new().append(asked.clone()).append(reply.clone()).emit(created(&asked)).emit(created(&reply));
+        let changes = Changes::new().say(asked.clone()).say(reply.clone()).emit(created(&asked)).emit(created(&reply));
         (changes, [asked.id, reply.id])
     };
     // What was handed over is written, though whoever did so has gone at once.
@@ -404,7 +405,7 @@ pub(super) async fn retries_deadlocks_and_lock_timeouts_by_itself(store: Db) {
                 // Each in the order of the other's opposite: rows of two workspaces, and of two accounts.
                 let (a, b) = if task % 2 == 0 { (&scenes[0], &scenes[1]) } else { (&scenes[1], &scenes[0]) };
                 let (first, second) = (a_message(&a.chat, &a.user), a_message(&b.chat, &b.user));
-                let appends = |changes: Changes| changes.append(first.clone()).append(second.clone());
+                let appends = |changes: Changes| changes.say(first.clone()).say(second.clone());
                 let adds = |changes: Changes| {
                     let changes = changes.add(Counter::Memberships(a.user.id), 1, None);
                     changes.add(Counter::Memberships(b.user.id), 1, None)
