@@ -61,7 +61,7 @@ impl Replies {
         let Some(provider) = self.models.provider(&choice.provider) else {
             return Err(End::of(MessageStatus::Failed, ReplyFault::ModelUnavailable, "the provider is not configured"));
         };
-        let mut budget = prompt::budget(provider.context_length, job.parameters.max_tokens);
+        let mut budget = prompt::budget(self.models.context_length(&choice), job.parameters.max_tokens);
         let mut cut = false;
         let end = loop {
             let gathering = prompt::gather(&*self.ports.chats, &local.asked, job.system_prompt.as_deref(), budget);
