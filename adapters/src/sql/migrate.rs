@@ -31,6 +31,7 @@ macro_rules! migrations {
 pub(super) const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_first_light";
     2 "0002_people";
+    4 "0004_search";
 };
 
 /// The number of the newest migration that this program knows, and needs.
