@@ -275,9 +275,11 @@ pub(super) mod tests {
                 ["DROP", "TABLE", table] => {
                     tables.remove(*table).unwrap();
                 }
-                ["ALTER", "TABLE", _, "MODIFY", ..]
+                // The index of words is each database's own.
+                ["CREATE", "VIRTUAL", "TABLE", "search_texts", ..]
+                | ["ALTER", "TABLE", _, "MODIFY", ..]
                 | ["CREATE", "INDEX", ..]
-                | ["INSERT", "INTO", ..]
+                | ["INSERT", "INTO" | "IGNORE", ..]
                 | ["UPDATE", ..] => {}
                 odd => panic!("{odd:?}"),
             }
@@ -290,6 +292,7 @@ pub(super) mod tests {
         for migration in MIGRATIONS {
             shape(&mut sqlite, migration.sqlite);
             shape(&mut mysql, migration.mysql);
+            mysql.remove("search_postings");
             assert_eq!(sqlite, mysql, "{}", migration.name);
         }
         assert_eq!(sqlite["events"].len(), 7);

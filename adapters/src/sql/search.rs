@@ -324,7 +324,7 @@ impl Words {
         match self {
             Self::Matching(words) if words.is_empty() => Ok((Self::Matching(words), 0)),
             Self::Matching(words) => {
-                let chats = count(COUNT_TEXTS, args![&words, RARE + 1]).await?;
+                let chats = count(COUNT_TEXTS, args![&words, &words, RARE + 1]).await?;
                 Ok((Self::Matching(words), chats))
             }
             Self::RarestFirst(terms) => {
@@ -347,7 +347,7 @@ impl Words {
     /// What fetches all chats that have them, and the arguments that stand first.
     fn fetching<'a>(&'a self, workspace: &'a WorkspaceId) -> (&'static str, Vec<Arg<'a>>) {
         match self {
-            Self::Matching(words) => (FETCH_TEXTS, vec![words.into(), (RARE + 1).into()]),
+            Self::Matching(words) => (FETCH_TEXTS, vec![words.into(), words.into(), (RARE + 1).into()]),
             Self::RarestFirst(terms) => {
                 (&FETCH_POSTINGS[terms.len() - 1], terms.iter().map(bytes).chain([workspace.into()]).collect())
             }
@@ -404,14 +404,15 @@ pub(super) const WALK_END: &str = concat!(
     " ORDER BY c.active_at DESC, c.id DESC LIMIT 1 OFFSET ?"
 );
 
-/// The chats with a text that matches the first argument: each time the list is entered anew behind the last chat. Up to as many as the second says.
+/// The chats with a text that matches the first two arguments, which are the same: each time the list is entered anew behind the last chat. Up to
+/// as many as the third says.
 macro_rules! hits {
     () => {
         "WITH RECURSIVE hit (place) AS ( \
-         SELECT (SELECT t.rowid FROM search_texts t WHERE t.words MATCH ?1 ORDER BY t.rowid LIMIT 1) >> 32 \
+         SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? ORDER BY t.rowid LIMIT 1) >> 32 \
          UNION ALL \
-         SELECT (SELECT t.rowid FROM search_texts t WHERE t.words MATCH ?1 AND t.rowid >= (hit.place + 1) << 32 \
-         ORDER BY t.rowid LIMIT 1) >> 32 FROM hit WHERE hit.place IS NOT NULL LIMIT ?2) "
+         SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? AND t.rowid >= (hit.place + 1) << 32 \
+         ORDER BY t.rowid LIMIT 1) >> 32 FROM hit WHERE hit.place IS NOT NULL LIMIT ?) "
     };
 }
 
@@ -439,7 +440,7 @@ pub(super) const WALK_TEXTS: &str = concat!(
     to!(),
     " AND ",
     viewed!(),
-    " AND EXISTS (SELECT 1 FROM search_chats s CROSS JOIN search_texts t WHERE s.chat_id = c.id AND t.words MATCH ? \
+    " AND EXISTS (SELECT 1 FROM search_chats s CROSS JOIN search_texts t WHERE s.chat_id = c.id AND t.search_texts MATCH ? \
      AND t.rowid BETWEEN (s.shard << 10 | s.slot) << 32 AND ((s.shard << 10 | s.slot) << 32) + 4294967295)",
     ordered!()
 );
