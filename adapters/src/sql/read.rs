@@ -41,6 +41,7 @@ macro_rules! through {
         concat!("/*! FORCE INDEX (", $index, ") */")
     };
 }
+pub(super) use through;
 
 /// That a chat is not deleted: its messages are there still. Looked at once for all of a page.
 macro_rules! stands {

@@ -254,10 +254,7 @@ pub(super) async fn fill(connection: &mut Connection<'_>, rows: u32, id: fn(&str
         (message, format!("{n}, 1, {far}, {first}, 0, 'x', 0, 1, 1, 1 FROM n WHERE n > 1")),
         (message, format!("{n}, 2, {further}, {first}, 0, 'x', 0, 1, 1, 1 FROM n WHERE n > 1 AND n < 9")),
         (running, format!("{n}, {first}, {first}, n, {first}, {first}, 0, 1 FROM n WHERE n < 9")),
-        (
-            running,
-            format!("{far}, CASE WHEN n % 10 = 0 THEN {first} ELSE {n} END, {n}, 1, {n}, {n}, 0, 1 FROM n WHERE n > 1"),
-        ),
+        (running, format!("{far}, {first}, {n}, 1, {n}, {n}, 0, 1 FROM n WHERE n > 1")),
         (
             "chats (id, workspace_id, visibility, archived, message_count, active_at, created_at, updated_at, version)",
             format!("{furthest}, {}, 0, 0, 0, 1, 1, 1, 1 FROM n WHERE n < 3", id("2")),
