@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use private_chat_core::model::chat::{ReplyFault, Speaker, Usage};
-use private_chat_core::port::inference::{Answer, Completion, Inference, InferenceFailure, Piece};
+use private_chat_core::port::inference::{Answer, Completion, Inference, InferenceFailure, Offer, Piece};
 
 use crate::adapter::OpenError;
 use crate::provider::{ProviderConfig, ProviderKind, invalid};
@@ -58,8 +58,8 @@ impl Inference for Echo {
         Ok(answer.boxed())
     }
 
-    async fn models(&self) -> Result<Vec<String>, InferenceFailure> {
-        Ok(vec![MODEL.to_owned()])
+    async fn models(&self) -> Result<Vec<Offer>, InferenceFailure> {
+        Ok(vec![Offer::named(MODEL)])
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_has_one_model() {
-        assert_eq!(Echo.models().await.unwrap(), [MODEL]);
+        assert_eq!(Echo.models().await.unwrap(), [Offer::named(MODEL)]);
         assert_eq!(ask("gpt-5", None).await.unwrap_err().fault, ReplyFault::ModelUnavailable);
     }
 }

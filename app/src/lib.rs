@@ -147,8 +147,8 @@ fn check(config: &Config) -> Outcome {
             let models = provider.inference.models().await;
             let outcome = models.map(|models| match models.as_slice() {
                 [] => "it answers, and lists no model".into(),
-                [only] => format!("it offers {name}/{only}"),
-                [first, ..] => format!("it offers {} models, {name}/{first} first", models.len()),
+                [only] => format!("it offers {name}/{}", only.name),
+                [first, ..] => format!("it offers {} models, {name}/{} first", models.len(), first.name),
             });
             found(&format!("provider {name}"), outcome.map_err(|failure| failure.detail));
         }

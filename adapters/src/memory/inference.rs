@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use private_chat_core::model::chat::Usage;
-use private_chat_core::port::inference::{Answer, Completion, Inference, InferenceFailure, Piece};
+use private_chat_core::port::inference::{Answer, Completion, Inference, InferenceFailure, Offer, Piece};
 use tokio::sync::{Semaphore, watch};
 
 #[derive(Clone, Debug)]
@@ -227,8 +227,8 @@ impl Inference for ScriptedInference {
         Ok(answer.boxed())
     }
 
-    async fn models(&self) -> Result<Vec<String>, InferenceFailure> {
-        Ok(vec!["parrot".to_owned()])
+    async fn models(&self) -> Result<Vec<Offer>, InferenceFailure> {
+        Ok(vec![Offer::named("parrot")])
     }
 }
 

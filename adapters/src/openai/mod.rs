@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use futures_util::stream;
 use private_chat_core::model::chat::ReplyFault;
 use private_chat_core::model::secret::Secret;
-use private_chat_core::port::inference::{Answer, Completion, Inference, InferenceFailure};
+use private_chat_core::port::inference::{Answer, Completion, Inference, InferenceFailure, Offer};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
@@ -170,7 +170,7 @@ impl Inference for OpenAi {
         Ok(Box::pin(answer))
     }
 
-    async fn models(&self) -> Result<Vec<String>, InferenceFailure> {
+    async fn models(&self) -> Result<Vec<Offer>, InferenceFailure> {
         let request = self.client.get(self.models.clone()).timeout(SHORT_ANSWER);
         let mut response = accepted(request.send().await.map_err(|error| no_answer(&error))?).await?;
         let body = body(&mut response, MAX_MODELS).await.map_err(|error| no_answer(&error))?;

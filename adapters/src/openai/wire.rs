@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use private_chat_core::model::chat::{Parameters, ReplyFault, Speaker, Usage};
-use private_chat_core::port::inference::{Completion, InferenceFailure, Piece, PromptMessage};
+use private_chat_core::port::inference::{Completion, InferenceFailure, Offer, Piece, PromptMessage};
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde::{Deserialize, Serialize};
@@ -272,8 +272,8 @@ fn usage(usage: &Value) -> Option<Usage> {
     Some(Usage { prompt_tokens, completion_tokens, total_tokens })
 }
 
-/// The names of the models in the body of `GET /models`, in its order.
-pub(super) fn models(body: &str) -> Result<Vec<String>, InferenceFailure> {
+/// The models in the body of `GET /models`, in its order. vLLM says how long their context is.
+pub(super) fn models(body: &str) -> Result<Vec<Offer>, InferenceFailure> {
     #[derive(Deserialize)]
     struct List {
         data: Vec<Model>,
@@ -281,9 +281,14 @@ pub(super) fn models(body: &str) -> Result<Vec<String>, InferenceFailure> {
     #[derive(Deserialize)]
     struct Model {
         id: String,
+        #[serde(default)]
+        max_model_len: Value,
     }
+    let context_length =
+        |length: &Value| length.as_u64().and_then(|length| u32::try_from(length).ok()).filter(|length| *length > 0);
     let list: List = object(body).ok_or_else(nonsense)?;
-    Ok(list.data.into_iter().map(|model| model.id).collect())
+    let offer = |Model { id, max_model_len }: Model| Offer { context_length: context_length(&max_model_len), name: id };
+    Ok(list.data.into_iter().map(offer).collect())
 }
 
 /// The answer can't be understood.

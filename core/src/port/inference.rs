@@ -67,6 +67,22 @@ impl InferenceFailure {
     }
 }
 
+/// A model, as a provider lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What the provider calls it.
+    pub name: String,
+    /// How many tokens prompt and reply may have together, where the provider says it.
+    pub context_length: Option<u32>,
+}
+
+impl Offer {
+    /// A model of which no more is said than its name.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), context_length: None }
+    }
+}
+
 /// The answer as it comes. It ends well after [`Piece::Finish`] or the protocol's own end mark; an answer that just ends is an error item.
 pub type Answer = BoxStream<'static, Result<Piece, InferenceFailure>>;
 
@@ -89,11 +105,11 @@ pub trait Inference: Send + Sync {
     /// When the provider gave no answer at all.
     async fn stream(&self, completion: Completion) -> Result<Answer, InferenceFailure>;
 
-    /// The names of the models it offers.
+    /// The models it offers.
     ///
     /// # Errors
     /// When it does not answer.
-    async fn models(&self) -> Result<Vec<String>, InferenceFailure>;
+    async fn models(&self) -> Result<Vec<Offer>, InferenceFailure>;
 }
 
 /// A provider as it is configured.
@@ -103,7 +119,7 @@ pub struct Provider {
     pub inference: Arc<dyn Inference>,
     /// The models that may be used; empty for all that it lists.
     pub models: Vec<String>,
-    /// How many tokens prompt and reply may have together, where that is known.
+    /// How many tokens prompt and reply may have together, where the operator says it. It goes before what the provider says of a model.
     pub context_length: Option<u32>,
     /// Whether its models take images.
     pub vision: bool,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::error::{Error, Violation};
 use crate::model::chat;
 use crate::port::Ports;
-use crate::port::inference::{InferenceFailure, Provider};
+use crate::port::inference::{InferenceFailure, Offer, Provider};
 
 /// How long a provider's list is believed.
 const FRESH: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ impl Choice {
 #[derive(Clone)]
 struct Listed {
     at: Duration,
-    names: Result<Vec<String>, InferenceFailure>,
+    offers: Result<Vec<Offer>, InferenceFailure>,
 }
 
 /// The models of all providers.
@@ -69,15 +69,16 @@ impl Models {
     pub async fn list(&self) -> Vec<Model> {
         let mut models = Vec::new();
         for (name, provider) in self.ports.inference.iter() {
-            let names = self.names(name, provider, FRESH).await.unwrap_or_default();
-            // A name that no message could give as its `model` is no offer.
-            let ids = names.into_iter().filter_map(|model| chat::model_id("model", format!("{name}/{model}")).ok());
-            models.extend(ids.map(|id| Model {
-                id,
-                provider: name.clone(),
-                context_length: provider.context_length,
-                vision: provider.vision,
-            }));
+            for Offer { name: model, context_length } in self.offers(name, provider, FRESH).await.unwrap_or_default() {
+                // A name that no message could give as its `model` is no offer.
+                let Ok(id) = chat::model_id("model", format!("{name}/{model}")) else { continue };
+                models.push(Model {
+                    id,
+                    provider: name.clone(),
+                    context_length: provider.context_length.or(context_length),
+                    vision: provider.vision,
+                });
+            }
         }
         models
     }
@@ -86,6 +87,17 @@ impl Models {
     #[must_use]
     pub fn provider(&self, name: &str) -> Option<&Provider> {
         self.ports.inference.get(name)
+    }
+
+    /// How many tokens prompt and reply of a model may have together, by the configuration or by what its provider has said.
+    #[must_use]
+    pub fn context_length(&self, choice: &Choice) -> Option<u32> {
+        let configured = self.provider(&choice.provider)?.context_length;
+        configured.or_else(|| {
+            let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+            let offers = listed.get(&choice.provider)?.offers.as_ref().ok()?;
+            offers.iter().find(|offer| Some(&offer.name) == choice.model.as_ref())?.context_length
+        })
     }
 
     /// Takes a model's id that is to be kept.
@@ -119,7 +131,7 @@ impl Models {
     /// When it does not answer.
     pub async fn first_of(&self, provider: &str) -> Result<Option<String>, InferenceFailure> {
         match self.ports.inference.get(provider) {
-            Some(found) => Ok(self.names(provider, found, FRESH).await?.into_iter().next()),
+            Some(found) => Ok(self.offers(provider, found, FRESH).await?.into_iter().next().map(|offer| offer.name)),
             None => Ok(None),
         }
     }
@@ -127,40 +139,41 @@ impl Models {
     async fn choice(&self, id: &str) -> Option<Choice> {
         let (name, model) = id.split_once('/')?;
         let provider = self.ports.inference.get(name)?;
-        let mut offered = self.names(name, provider, FRESH).await;
-        if offered.as_ref().is_ok_and(|names| !names.iter().any(|known| known == model)) {
+        let lists = |offers: &[Offer]| offers.iter().any(|offer| offer.name == model);
+        let mut offered = self.offers(name, provider, FRESH).await;
+        if offered.as_ref().is_ok_and(|offers| !lists(offers)) {
             // It may have been loaded just now.
-            offered = self.names(name, provider, IMPATIENT).await;
+            offered = self.offers(name, provider, IMPATIENT).await;
         }
-        let known = offered.map_or(true, |names| names.iter().any(|known| known == model));
+        let known = offered.map_or(true, |offers| lists(&offers));
         known.then(|| Choice { provider: name.to_owned(), model: Some(model.to_owned()) })
     }
 
-    /// The names that a provider offers: those configured, else those it listed at most `age` ago.
-    async fn names(&self, name: &str, provider: &Provider, age: Duration) -> Result<Vec<String>, InferenceFailure> {
+    /// The models of a provider: those configured, else those it listed at most `age` ago.
+    async fn offers(&self, name: &str, provider: &Provider, age: Duration) -> Result<Vec<Offer>, InferenceFailure> {
         if !provider.models.is_empty() {
-            return Ok(provider.models.clone());
+            return Ok(provider.models.iter().map(Offer::named).collect());
         }
         let now = self.ports.clock.monotonic();
         let kept = self.listed.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(kept) = kept {
-            let age = if kept.names.is_ok() { age } else { IMPATIENT };
+            let age = if kept.offers.is_ok() { age } else { IMPATIENT };
             if now.saturating_sub(kept.at) < age {
-                return kept.names;
+                return kept.offers;
             }
         }
-        let names = provider.inference.models().await;
+        let offers = provider.inference.models().await;
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         let at = self.ports.clock.monotonic();
-        match (&names, listed.get_mut(name)) {
+        match (&offers, listed.get_mut(name)) {
             // A provider that is away for a moment keeps the models it had.
-            (Err(_), Some(kept)) if kept.names.is_ok() => {
+            (Err(_), Some(kept)) if kept.offers.is_ok() => {
                 kept.at = at.saturating_sub(FRESH.saturating_sub(IMPATIENT));
-                kept.names.clone()
+                kept.offers.clone()
             }
             _ => {
-                listed.insert(name.to_owned(), Listed { at, names: names.clone() });
-                names
+                listed.insert(name.to_owned(), Listed { at, offers: offers.clone() });
+                offers
             }
         }
     }

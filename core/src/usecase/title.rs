@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use event_listener::Event as Signal;
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 use futures_util::{StreamExt as _, pin_mut};
 
 use super::deciding_again;
@@ -90,9 +90,7 @@ impl Titles {
                 let writing = self.write(chat, &*inference, completion);
                 pin_mut!(closing, patience, writing);
                 // What goes wrong leaves the chat as it is, and nobody waits to hear of it.
-                if let Either::Left((written, _)) = select(writing, select(closing, patience)).await {
-                    let _ = written;
-                }
+                select(writing, select(closing, patience)).await;
             }
             drop(place);
         }));

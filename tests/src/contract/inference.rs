@@ -54,7 +54,7 @@ async fn ask(inference: &Arc<dyn Inference>, content: &str) -> Answer {
 }
 
 async fn model_of(inference: &Arc<dyn Inference>) -> String {
-    inference.models().await.expect("the models").first().expect("a model").clone()
+    inference.models().await.expect("the models").first().expect("a model").name.clone()
 }
 
 fn completion(model: &str, content: &str) -> Completion {
@@ -117,7 +117,7 @@ pub async fn stops_computing_when_the_answer_is_dropped(inference: Arc<dyn Infer
 /// There are some, they have names, and the first of them answers.
 pub async fn lists_its_models(inference: Arc<dyn Inference>) {
     let models = inference.models().await.expect("the models");
-    assert!(!models.is_empty() && models.iter().all(|model| !model.is_empty()), "{models:?}");
+    assert!(!models.is_empty() && models.iter().all(|model| !model.name.is_empty()), "{models:?}");
     assert!(!whole(&inference, "Hello").await.is_empty());
 }
 

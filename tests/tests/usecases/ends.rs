@@ -11,7 +11,7 @@ use private_chat_core::model::chat::{Message, MessageStatus, ReplyFault, ReplyLi
 use private_chat_core::model::workspace::Role;
 use private_chat_core::policy::Right;
 use private_chat_core::port::Ports;
-use private_chat_core::port::inference::{Answer, Completion, Inference, InferenceFailure, Piece, Provider};
+use private_chat_core::port::inference::{Answer, Completion, Inference, InferenceFailure, Offer, Piece, Provider};
 use private_chat_core::usecase::Settings;
 use private_chat_core::usecase::chats::NewMessage;
 use tokio::task::JoinSet;
@@ -152,8 +152,8 @@ impl<F: Fn() -> Result<Answer, InferenceFailure> + Send + Sync> Inference for Od
         (self.0)()
     }
 
-    async fn models(&self) -> Result<Vec<String>, InferenceFailure> {
-        Ok(vec!["odd".to_owned()])
+    async fn models(&self) -> Result<Vec<Offer>, InferenceFailure> {
+        Ok(vec![Offer::named("odd")])
     }
 }
 
@@ -174,8 +174,8 @@ impl Inference for Silent {
         std::future::pending().await
     }
 
-    async fn models(&self) -> Result<Vec<String>, InferenceFailure> {
-        Ok(vec!["silent".to_owned()])
+    async fn models(&self) -> Result<Vec<Offer>, InferenceFailure> {
+        Ok(vec![Offer::named("silent")])
     }
 }
 
@@ -456,7 +456,7 @@ impl Inference for Away {
         Err(InferenceFailure::failed(ReplyFault::ProviderUnreachable, "nothing listens there"))
     }
 
-    async fn models(&self) -> Result<Vec<String>, InferenceFailure> {
+    async fn models(&self) -> Result<Vec<Offer>, InferenceFailure> {
         Err(InferenceFailure::failed(ReplyFault::ProviderUnreachable, "nothing listens there"))
     }
 }
@@ -488,8 +488,8 @@ impl Inference for Lists {
         Err(InferenceFailure::failed(ReplyFault::ProviderRefused, "it only lists"))
     }
 
-    async fn models(&self) -> Result<Vec<String>, InferenceFailure> {
-        Ok(self.0.clone())
+    async fn models(&self) -> Result<Vec<Offer>, InferenceFailure> {
+        Ok(self.0.iter().map(Offer::named).collect())
     }
 }
 
@@ -505,9 +505,9 @@ async fn a_provider_that_comes_back_between_send_and_reply_answers() {
             Ok(futures_util::stream::iter([said, Ok(Piece::Finish("stop".into()))]).boxed())
         }
 
-        async fn models(&self) -> Result<Vec<String>, InferenceFailure> {
+        async fn models(&self) -> Result<Vec<Offer>, InferenceFailure> {
             if self.0.swap(true, std::sync::atomic::Ordering::Relaxed) {
-                Ok(vec!["late".into()])
+                Ok(vec![Offer::named("late")])
             } else {
                 Err(InferenceFailure::failed(ReplyFault::ProviderUnreachable, "not yet"))
             }

@@ -457,10 +457,12 @@ fn a_request_holds_what_was_set_and_nothing_else() {
 fn models_are_listed_in_their_order() {
     for server in SERVERS {
         let body = recorded(server, "models").body;
-        assert_eq!(models(std::str::from_utf8(&body).unwrap()).unwrap(), ["tiny-script"], "{server}");
+        let context_length = (server == "vllm").then_some(1_024);
+        let offer = Offer { name: "tiny-script".into(), context_length };
+        assert_eq!(models(std::str::from_utf8(&body).unwrap()).unwrap(), [offer], "{server}");
     }
-    let list = json!({"data": [{"id": "b"}, {"id": "a", "owned_by": "me"}]}).to_string();
-    assert_eq!(models(&list).unwrap(), ["b", "a"]);
+    let list = json!({"data": [{"id": "b", "max_model_len": "long"}, {"id": "a", "max_model_len": 0}, {"id": "c"}]});
+    assert_eq!(models(&list.to_string()).unwrap(), ["b", "a", "c"].map(Offer::named));
     for body in ["", "[]", "{}", "<html>", "{\"data\": [{}]}", "{\"data\": {\"id\": \"a\"}}"] {
         assert_eq!(models(body).unwrap_err().fault, ReplyFault::ProviderNonsense, "{body}");
     }

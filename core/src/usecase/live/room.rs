@@ -8,7 +8,7 @@ use bytes::Bytes;
 use event_listener::Event as Signal;
 use futures_channel::mpsc;
 
-use super::{Delta, LiveEvent, Part};
+use super::{Delta, LiveEvent, Part, blank};
 use crate::change::{EventNumber, Version};
 use crate::id::{ChatId, MessageId, UserId, WorkspaceId};
 use crate::model::chat::{Audience, Message};
@@ -86,6 +86,14 @@ impl Delivery {
         self.event.as_ref()
     }
 
+    /// The chat that is new to all but one user.
+    fn shows(&self) -> Option<ChatId> {
+        match self.others.as_ref()?.1.event()? {
+            LiveEvent::ChatCreated(chat) => Some(chat.id),
+            _ => None,
+        }
+    }
+
     /// The event as the driving side writes it, made once for all watchers.
     pub fn rendered(&self, render: impl FnOnce(&LiveEvent) -> Bytes) -> Bytes {
         match &self.event {
@@ -97,7 +105,8 @@ impl Delivery {
 
 /// A reply that grows.
 pub(super) struct Growing {
-    pub(super) chat: ChatId,
+    /// As it is announced: without its text.
+    announced: Message,
     pub(super) gate: Arc<Gate>,
     /// The number of the event that announced it.
     pub(super) created: EventNumber,
@@ -128,7 +137,7 @@ impl Growing {
     /// A reply that begins here.
     pub(super) fn here(message: &Message, gate: Arc<Gate>, created: EventNumber) -> Self {
         Self {
-            chat: message.chat,
+            announced: blank(message),
             gate,
             created,
             local: true,
@@ -163,13 +172,24 @@ impl Growing {
         (self.content.text.clone(), (!reasoning.is_empty()).then(|| reasoning.clone()))
     }
 
+    pub(super) const fn chat(&self) -> ChatId {
+        self.announced.chat
+    }
+
+    /// That it began, for those who did not see it happen.
+    pub(super) fn begun(&self) -> Arc<Delivery> {
+        let created = LiveEvent::MessageCreated(self.announced.clone());
+        Delivery::new(None, Some(self.gate.clone()), Some(created))
+    }
+
     /// All text so far, as deltas from the start.
-    pub(super) fn so_far(&self, message: MessageId) -> Vec<Arc<Delivery>> {
+    pub(super) fn so_far(&self) -> Vec<Arc<Delivery>> {
+        let Message { chat, id: message, .. } = self.announced;
         [(Part::Reasoning, &self.reasoning), (Part::Content, &self.content)]
             .into_iter()
             .filter(|(_, text)| !text.text.is_empty())
             .map(|(part, text)| {
-                let delta = Delta { chat: self.chat, message, offset: 0, part, added: text.text.clone() };
+                let delta = Delta { chat, message, offset: 0, part, added: text.text.clone() };
                 Delivery::new(None, Some(self.gate.clone()), Some(LiveEvent::Delta(delta)))
             })
             .collect()
@@ -216,7 +236,7 @@ impl RoomState {
             match delivery.event() {
                 Some(LiveEvent::MessageCreated(message)) => {
                     // Text that came before its reply was announced.
-                    let so_far = self.growing.get(&message.id).map(|growing| growing.so_far(message.id));
+                    let so_far = self.growing.get(&message.id).map(Growing::so_far);
                     for delivery in so_far.into_iter().flatten() {
                         hand_out(&mut self.seats, &delivery);
                     }
@@ -226,9 +246,19 @@ impl RoomState {
                 }
                 Some(LiveEvent::ChatDeleted(chat)) => {
                     // The end of its replies is not told any more; those that run here find it out by themselves.
-                    self.growing.retain(|_, growing| growing.local || growing.chat != *chat);
+                    self.growing.retain(|_, growing| growing.local || growing.chat() != *chat);
                 }
                 _ => {}
+            }
+            if let Some(chat) = delivery.shows() {
+                // Those to whom it is new know nothing of the replies that run in it.
+                let running =
+                    self.growing.values().filter(|growing| growing.chat() == chat && growing.created <= number);
+                let told: Vec<_> =
+                    running.flat_map(|growing| [growing.begun()].into_iter().chain(growing.so_far())).collect();
+                for delivery in told {
+                    hand_out(&mut self.seats, &delivery);
+                }
             }
             next = self.early.remove(&(number + 1)).map(|delivery| (number + 1, delivery));
         }
@@ -254,7 +284,7 @@ impl RoomState {
         if !announced && growing.askers.is_empty() {
             return;
         }
-        let delta = Delta { chat: growing.chat, message: id, offset, part, added: added.to_owned() };
+        let delta = Delta { chat: growing.chat(), message: id, offset, part, added: added.to_owned() };
         let delivery = Delivery::new(None, Some(growing.gate.clone()), Some(LiveEvent::Delta(delta)));
         hand_out(&mut growing.askers, &delivery);
         if announced {
@@ -350,7 +380,7 @@ impl Room {
     /// Lets those who asked for replies of a chat look again whether they may see them.
     pub(super) fn look_again(&self, chat: ChatId) {
         let nothing = Delivery::new(None, None, None);
-        for growing in self.lock().growing.values_mut().filter(|growing| growing.chat == chat) {
+        for growing in self.lock().growing.values_mut().filter(|growing| growing.chat() == chat) {
             hand_out(&mut growing.askers, &nothing);
         }
     }

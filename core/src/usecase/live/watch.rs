@@ -128,15 +128,11 @@ impl Watch {
         self.queue = Some(seated.deliveries);
         self.snapshot.clear();
         let fresh = self.position.is_none();
-        for Found { message, chat, gate, so_far } in seated.running {
+        for Found { chat, gate, begun, so_far } in seated.running {
             if !gate.admits(self.member.standing.user) || !self.includes(Some(chat)) {
                 continue;
             }
-            if fresh && let Some(message) = live.ports.chats.message(chat, message).await? {
-                let created = LiveEvent::MessageCreated(blank(&message));
-                self.snapshot.push_back(Delivery::new(None, Some(gate), Some(created)));
-            }
-            self.snapshot.extend(so_far);
+            self.snapshot.extend(fresh.then_some(begun).into_iter().chain(so_far));
         }
         match self.position {
             Some(after) if after < seated.last => self.replay = Some(seated.last),
@@ -345,7 +341,7 @@ impl Asked {
             if let Some(growing) = state.growing.get_mut(&self.message) {
                 let (queue, deliveries) = mpsc::channel(QUEUE);
                 growing.askers.push(Seat { watcher: self.ticket.id, queue });
-                self.backlog.extend(growing.so_far(self.message));
+                self.backlog.extend(growing.so_far());
                 self.queue = Some(deliveries);
                 return Some(());
             }

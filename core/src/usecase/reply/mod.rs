@@ -252,12 +252,15 @@ impl Replies {
         let Job { message, reply, .. } = &job;
         let (asked_by, workspace) = (job.member.actor().user().id, reply.workspace);
         let event = |id| Event { workspace, kind: EventKind::MessageCreated(reply.chat, id), at: reply.created_at };
-        let mut changes = changes;
-        if let Some(most) = self.caps.of_user {
-            changes = changes.cap(Running::Of(asked_by), most);
-        }
-        if let Some(most) = self.caps.in_workspace {
-            changes = changes.cap(Running::In(workspace), most);
+        let (mut changes, mut caps) = (changes, Vec::new());
+        for (running, whose, most) in [
+            (Running::Of(asked_by), Whose::Yours, self.caps.of_user),
+            (Running::In(workspace), Whose::Workspace, self.caps.in_workspace),
+        ] {
+            if let Some(most) = most {
+                caps.push((changes.changes().len(), Error::TooManyReplies { whose, most }));
+                changes = changes.cap(running, most);
+            }
         }
         if let Some(follows) = job.new {
             changes = changes.append(message.clone(), follows).emit(event(message.id));
@@ -273,11 +276,7 @@ impl Replies {
             version: Version::FIRST,
         };
         changes = changes.append(reply.clone(), Follows::Parent).insert(running).emit(event(reply.id));
-        let made = changes.changes().to_vec();
-        let committed = match self.ports.work.commit(changes).await {
-            Ok(committed) => committed,
-            Err(failure) => return Err(refused(failure, &made)),
-        };
+        let committed = self.ports.work.commit(changes).await.map_err(|failure| refused(failure, caps))?;
         let new: &mut [&mut Message] =
             if job.new.is_some() { &mut [&mut job.message, &mut job.reply] } else { &mut [&mut job.reply] };
         for (message, appended) in new.iter_mut().zip(&committed.appended) {
@@ -356,7 +355,9 @@ impl Replies {
                     return message;
                 }
                 Ok(Ended::Elsewhere(message)) => {
-                    let message = message.map_or_else(|| local.message.clone(), |message| *message).as_ended();
+                    // Where its row is gone, too, what was made is all there is to tell.
+                    let gone = || Message { status: MessageStatus::Streaming, ..ended };
+                    let message = message.map_or_else(gone, |message| *message).as_ended();
                     self.live.end(&local.room, None, &message);
                     return message;
                 }
@@ -501,20 +502,14 @@ impl Replies {
     }
 }
 
-/// Why a reply was not begun.
-fn refused(failure: Failure, changes: &[Change]) -> Stale {
+/// Why a reply was not begun; `caps` are the places of the caps in the unit, and what they say.
+fn refused(failure: Failure, caps: Vec<(usize, Error)>) -> Stale {
     match failure.conflict() {
         Some((Conflict::MissingParent, _)) => Error::NotFound(Kind::Chat).into(),
-        Some((Conflict::Ceiling, place)) => match changes.get(place) {
-            Some(Change::Cap { running, most }) => {
-                let whose = match running {
-                    Running::Of(_) => Whose::Yours,
-                    Running::In(_) => Whose::Workspace,
-                };
-                Error::TooManyReplies { whose, most: *most }.into()
-            }
-            _ => failure.into(),
-        },
+        Some((Conflict::Ceiling, place)) => {
+            let full = caps.into_iter().find_map(|(cap, error)| (cap == place).then_some(error));
+            full.map_or_else(|| failure.into(), Stale::Ended)
+        }
         _ => failure.into(),
     }
 }
