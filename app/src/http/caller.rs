@@ -140,9 +140,11 @@ impl<R: Holds> Guard for InChat<R> {
     type State = State;
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
-        let member = member::<R>(state, asked).await?;
-        let chat = asked.id("chat_id", Kind::Chat)?;
-        Ok(Self(state.cases.chats.open(member, chat).await?, PhantomData))
+        // Whether there is such a chat comes before what may be done in it: 404 before 403.
+        let member = member::<ReadChats>(state, asked).await?;
+        let chat = state.cases.chats.open(member, asked.id("chat_id", Kind::Chat)?).await?;
+        chat.member().require(R::RIGHT)?;
+        Ok(Self(chat, PhantomData))
     }
 }
 

@@ -306,8 +306,7 @@ impl ChatsApi {
     /// Send a message
     ///
     /// With `Accept: text/event-stream` the answer is the stream of the reply, from `message.created` to its end. Else it comes once the reply
-    /// has ended, however it ended. Going away stops nothing: the reply belongs to the server. 429 where as many replies run as may, with the
-    /// headers `Retry-After`, `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`.
+    /// has ended, however it ended. Going away stops nothing: the reply belongs to the server.
     #[oai(path = "/chat/:chat_id/message", method = "post", operation_id = "send_message")]
     async fn send(
         &self,
