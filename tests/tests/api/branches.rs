@@ -46,7 +46,10 @@ async fn an_edited_message_is_a_sibling_of_what_it_was(app: App) {
     let (second, second_reply) = ann.say(&chat, "2").await;
     // The first message of a chat has no parent, and so has what it becomes: another beginning.
     let (root, root_reply) = edit(&ann, &chat, &first, "another 1").await;
-    assert_eq!((&root["parent_id"], &root["content"], &root["role"]), (&Value::Null, &json!("another 1"), &json!("user")));
+    assert_eq!(
+        (&root["parent_id"], &root["content"], &root["role"]),
+        (&Value::Null, &json!("another 1"), &json!("user"))
+    );
     assert_eq!((&root_reply["parent_id"], &root_reply["status"]), (&root["id"], &json!("complete")));
     assert_ne!(root["id"], first["id"]);
     let (beside, beside_reply) = edit(&ann, &chat, &second, "another 2").await;
@@ -57,7 +60,16 @@ async fn an_edited_message_is_a_sibling_of_what_it_was(app: App) {
     assert_eq!(thrice["parent_id"], first_reply["id"]);
     // All of them stay as they were.
     let expected = [
-        &first, &first_reply, &second, &second_reply, &root, &root_reply, &beside, &beside_reply, &thrice, &thrice_reply,
+        &first,
+        &first_reply,
+        &second,
+        &second_reply,
+        &root,
+        &root_reply,
+        &beside,
+        &beside_reply,
+        &thrice,
+        &thrice_reply,
     ];
     assert_eq!(all(&ann, &chat).await.iter().collect::<Vec<_>>(), expected);
     assert_eq!(ann.get(&chat).await.ok(200)["message_count"], 10);
@@ -100,7 +112,8 @@ async fn only_what_can_be_edited_is(app: App) {
     let elsewhere = team.owner.chat(&team.workspace).await;
     let (foreign, foreign_reply) = team.owner.say(&elsewhere, "Elsewhere.").await;
     let before = all(&team.owner, &team.chat).await;
-    let change = |caller: &Caller, message: &Value| caller.patch(&at(&team.chat, message)).json(json!({"content": "x"}));
+    let change =
+        |caller: &Caller, message: &Value| caller.patch(&at(&team.chat, message)).json(json!({"content": "x"}));
     let again = |caller: &Caller, message: &Value| caller.post(&format!("{}/regenerate", at(&team.chat, message)));
     // One's own message alone, also for an OWNER, and no reply.
     change(&team.owner, &mine).await.problem(403, "forbidden");
@@ -136,7 +149,12 @@ async fn only_what_can_be_edited_is(app: App) {
         assert_eq!(wrong(json!({unknown: null})).await, [unknown]);
     }
     team.member.post(&path).header("content-type", "application/json").body("{").await.problem(400, "malformed");
-    team.member.post(&path).header("content-type", "text/plain").body("{}").await.problem(415, "unsupported_media_type");
+    team.member
+        .post(&path)
+        .header("content-type", "text/plain")
+        .body("{}")
+        .await
+        .problem(415, "unsupported_media_type");
     assert_eq!(all(&team.owner, &team.chat).await, before, "nothing of that was done");
     // Any member has any reply given again.
     again(&team.member, &reply).await.ok(201);

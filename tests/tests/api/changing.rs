@@ -1,13 +1,14 @@
 //! The settings of a chat, who sees it when they change, and chats that are deleted.
 
 use futures_util::future::join;
+use private_chat_adapters::memory::Script;
 use private_chat_core::model::workspace::Role;
-use private_chat_tests::client::{App, Caller, Events, patiently, text};
+use private_chat_tests::client::{App, Call, Caller, Events, patiently, text};
 use private_chat_tests::team::Team;
 use serde_json::{Value, json};
 
 use crate::chats::saying;
-use crate::events::{ENDS, at_home, hello, names, say};
+use crate::events::{ENDS, at_home, ended, hello, names, say};
 
 crate::on_every_store!(
     each_setting_is_changed_alone_and_cleared,
@@ -124,13 +125,18 @@ async fn a_change_is_checked_field_by_field() {
         let call = team.owner.patch(&team.chat).header("content-type", "application/json").body(body);
         call.await.problem(status, code);
     }
-    team.owner.patch(&team.chat).header("content-type", "text/plain").body("{}").await.problem(415, "unsupported_media_type");
+    team.owner
+        .patch(&team.chat)
+        .header("content-type", "text/plain")
+        .body("{}")
+        .await
+        .problem(415, "unsupported_media_type");
     assert_eq!(team.owner.get(&team.chat).await.ok(200), before);
 }
 
 #[tokio::test]
 async fn the_settings_of_a_chat_are_those_of_its_next_reply() {
-    let (app, parrot) = saying([private_chat_adapters::memory::Script::new().content("Yes.").finish("stop")]).await;
+    let (app, parrot) = saying([Script::new().content("Yes.").finish("stop")]).await;
     let (ann, home, chat) = at_home(&app).await;
     let workspace = json!({"system_prompt": "Of the workspace."});
     ann.put(&format!("/workspaces/{home}")).json(workspace).await.ok(200);
@@ -215,7 +221,7 @@ async fn a_chat_is_changed_and_deleted_by_whoever_made_it_and_by_owners(app: App
 }
 
 /// Every request that there is about a chat with this exchange.
-fn every_request(caller: &Caller, chat: &str, (message, reply): &(Value, Value)) -> Vec<private_chat_tests::client::Call> {
+fn every_request(caller: &Caller, chat: &str, (message, reply): &(Value, Value)) -> Vec<Call> {
     let at = |id: &Value| format!("{chat}/message/{}", text(id));
     vec![
         caller.get(chat),
@@ -283,7 +289,10 @@ async fn a_chat_made_private_is_gone_for_the_others_until_it_is_shown_again(app:
     for feed in &mut feeds {
         let shown = feed.next().await.unwrap();
         assert_eq!(shown.name, "chat.created");
-        assert_eq!((&shown.data["chat"]["title"], &shown.data["chat"]["visibility"]), (&json!("Plan B"), &json!("workspace")));
+        assert_eq!(
+            (&shown.data["chat"]["title"], &shown.data["chat"]["visibility"]),
+            (&json!("Plan B"), &json!("workspace"))
+        );
     }
     own.until("chat.updated").await;
     assert_eq!(own.until("chat.updated").await.data["chat"]["visibility"], "workspace");
@@ -327,7 +336,7 @@ async fn whoever_waits_for_a_reply_in_a_chat_made_private_hears_no_more_of_it() 
     assert_eq!(rest.last().unwrap().data, json!({"type": "chat.deleted", "chat_id": id_of(&chat)}));
     assert!(!names(&rest).iter().any(|name| ENDS.contains(name)), "{:?}", names(&rest));
     // The reply is its creator's to read.
-    assert_eq!(crate::events::ended(&member, &chat).await["content"], "Hello, wörld 😀!");
+    assert_eq!(ended(&member, &chat).await["content"], "Hello, wörld 😀!");
 }
 
 async fn a_deleted_chat_is_gone_for_everybody(app: App) {
@@ -398,9 +407,9 @@ async fn whoever_waits_for_a_reply_in_a_deleted_chat_is_told() {
     assert_eq!(answer["reply"]["error"]["code"], "deleted");
     let rest = stream.rest().await;
     let last = rest.last().unwrap();
-    let over = |name: &&&str| ENDS.contains(name) || **name == "chat.deleted";
-    assert_eq!(names(&rest).iter().filter(over).count(), 1, "{:?}", names(&rest));
-    assert!(over(&&last.name.as_str()), "{last:?}");
+    let over = |name: &str| ENDS.contains(&name) || name == "chat.deleted";
+    assert_eq!(names(&rest).into_iter().filter(|name| over(name)).count(), 1, "{:?}", names(&rest));
+    assert!(over(&last.name), "{last:?}");
     assert_eq!(seen.last().unwrap().name, "chat.deleted");
     // The model is not kept talking, and what was done under a key is not done again.
     patiently(parrot.abandoned(1)).await;

@@ -337,10 +337,7 @@ async fn a_cursor_from_before_the_kept_log_is_refused(app: App) {
             ann.get(path).header("last-event-id", &old.to_string()).await.problem(410, "cursor_expired");
         }
         // Whoever missed nothing goes on, and so does whoever begins anew.
-        let mut feeds = [
-            ann.get(&format!("{path}?after={newest}")).events().await,
-            ann.get(path).events().await,
-        ];
+        let mut feeds = [ann.get(&format!("{path}?after={newest}")).events().await, ann.get(path).events().await];
         let title = json!(format!("Seen in {path}").chars().take(200).collect::<String>());
         ann.patch(&chat).json(json!({"title": title})).await.ok(200);
         for feed in &mut feeds {

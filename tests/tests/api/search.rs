@@ -15,7 +15,7 @@ crate::on_every_store!(
 );
 
 /// What somebody types that no language of queries was made for.
-const ODD: [&str; 54] = [
+const ODD: &[&str] = &[
     "",
     " ",
     "\t\n",
@@ -79,8 +79,12 @@ fn query(words: &str) -> String {
 /// The titles of the chats that are found.
 async fn found(caller: &Caller, history: &str, words: &str) -> Vec<String> {
     let page = caller.get(&format!("{history}?limit=100&q={}", query(words))).await.ok(200);
-    let mut titles: Vec<_> =
-        page["items"].as_array().unwrap().iter().map(|chat| chat["title"].as_str().unwrap_or_default().to_owned()).collect();
+    let mut titles: Vec<_> = page["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|chat| chat["title"].as_str().unwrap_or_default().to_owned())
+        .collect();
     titles.sort();
     titles
 }
