@@ -308,9 +308,9 @@ async fn every_id_is_looked_up_within_what_the_caller_may_see(store: Arc<dyn Sto
             let mut seen = Vec::new();
             for other in others.iter().map(String::as_str).chain([unknown.as_str(), "none"]) {
                 let path = team.path(operation).replace(ours, other);
-                // The guard looks at the chat, before anything else of the request.
+                // The guard looks at the chat and the message, before anything else of the request.
                 let answer = match variable {
-                    "{chat_id}" => garbage(caller, operation, &path).await,
+                    "{chat_id}" | "{message_id}" => garbage(caller, operation, &path).await,
                     _ => send(caller, &team, operation, &path).await,
                 };
                 answer.problem(404, "not_found");
@@ -351,7 +351,8 @@ async fn every_id_is_looked_up_within_what_the_caller_may_see(store: Arc<dyn Sto
 async fn a_private_chat_is_nothing_to_anybody_but_its_creator(store: Arc<dyn Store>) {
     let mut team = Team::over(store).await;
     let private = team.member.post(&team.at("/chat")).json(json!({"visibility": "private"})).await.ok(201);
-    let ours = std::mem::replace(&mut team.chat, team.at(&format!("/chat/{}", text(&private["id"]))));
+    let theirs = team.at(&format!("/chat/{}", text(&private["id"])));
+    let ours = std::mem::replace(&mut team.chat, theirs);
     let (message, reply) = team.member.say(&team.chat, "Mine.").await;
     (team.message, team.reply) = (text(&message["id"]), text(&reply["id"]));
     let of_a_chat = |operation: &Operation<'_>| operation.path.contains("{chat_id}");

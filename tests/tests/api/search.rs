@@ -62,8 +62,8 @@ const ODD: &[&str] = &[
     "a^2",
     "a:b",
     "NULL",
-    "\0",
-    "a\0b",
+    "\u{1}",
+    "a\u{7f}b",
     "\u{feff}",
     "\u{202e}",
     "e\u{301}\u{301}\u{301}",
@@ -155,6 +155,7 @@ async fn every_query_is_answered(app: App) {
         // What is looked for odd is found where it was said, or nothing of it is a word.
         assert_eq!(page["next_cursor"], serde_json::Value::Null, "{words:?}");
     }
+    // What is no text at all is no query, and is said to be none.
     for raw in ["%", "%zz", "%ff%fe", "%00", "%c3", "+", "a&q=b", "?q=c", "%F0%9F%98"] {
         let answer = ann.get(&format!("{history}?q={raw}")).await;
         assert!(matches!(answer.status, 200 | 422), "{raw}: {}", answer.text());
