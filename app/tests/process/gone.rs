@@ -9,13 +9,12 @@ use libtest_mimic::Trial;
 use private_chat_tests::servers::{Database, Servers};
 use reqwest::Method;
 use serde_json::json;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 use tokio::time::Instant;
 
 use crate::client::{End, ends};
-use crate::commands::{mysql_options, sqlite_options};
 use crate::people::{Person, invite, join as join_workspace};
 use crate::program::Home;
+use crate::tables::Tables;
 use crate::upstream::{Upstream, endless};
 use crate::{REVOKED, mysql_trial, trial, until};
 
@@ -43,20 +42,9 @@ async fn rows(home: &Home, database: Option<&Database>) -> Vec<(&'static str, i6
         "events",
         "counters",
     ];
-    let mut counted = Vec::new();
+    let (mut tables, mut counted) = (Tables::of(home, database).await, Vec::new());
     for table in TABLES {
-        let sql = AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
-        let count = match database {
-            None => {
-                let mut connection = sqlite_options(home).connect().await.unwrap();
-                sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
-            }
-            Some(database) => {
-                let mut connection = mysql_options(database).connect().await.unwrap();
-                sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
-            }
-        };
-        counted.push((table, count));
+        counted.push((table, tables.rows(table).await));
     }
     counted
 }
