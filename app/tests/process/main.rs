@@ -5,11 +5,13 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
 mod admin;
+mod caps;
 mod client;
 mod commands;
 mod crash;
 mod database;
 mod gone;
+mod hidden;
 mod llm;
 mod log;
 mod people;
@@ -20,8 +22,11 @@ mod races;
 mod revoked;
 mod start;
 mod stopping;
+mod tables;
 mod terminal;
+mod titles;
 mod together;
+mod turns;
 mod twice;
 mod upstream;
 
@@ -53,6 +58,10 @@ fn main() -> Result<ExitCode, String> {
         twice::trials(&servers),
         races::trials(&servers),
         gone::trials(&servers),
+        caps::trials(&servers),
+        titles::trials(&servers),
+        hidden::trials(&servers),
+        turns::trials(&servers),
         database::trials(&servers),
         stopping::trials(),
         start::trials(&servers),
