@@ -68,7 +68,9 @@ async fn hidden(database: Option<Arc<Database>>) {
     let chat = &format!("{workspace}/chat/{}", made["id"].as_str().unwrap());
     let other = bob.api.make_chat(workspace).await;
     bob.api.exchange(chat, "count 2 0").await.expect(201);
-    assert!(finds(&cyd.at(&b), workspace, chat, "?q=hush").await && finds(&cyd.at(&b), workspace, chat, "?q=count").await);
+    assert!(
+        finds(&cyd.at(&b), workspace, chat, "?q=hush").await && finds(&cyd.at(&b), workspace, chat, "?q=count").await
+    );
 
     // An owner of the workspace is one of the others, too.
     let others = [ann.moved_to(&b), cyd.at(&b), cyd.at(&a)];
@@ -113,7 +115,9 @@ async fn hidden(database: Option<Arc<Database>>) {
         feed.until("the change is told", |seen| seen.iter().any(updated)).await;
         assert!(feed.end().is_none() && !gone(&feed.seen()));
     }
-    assert!(finds(&bob.at(&b), workspace, chat, "?q=hush").await && finds(&bob.at(&b), workspace, chat, "?q=count").await);
+    assert!(
+        finds(&bob.at(&b), workspace, chat, "?q=hush").await && finds(&bob.at(&b), workspace, chat, "?q=count").await
+    );
     // A further event of the workspace, and what came before it was seen: nothing of the chat was.
     bob.at(&a).patch(&other, &json!({"title": "Loud"})).await.expect(200);
     let loud = |seen: &Seen| seen.data["chat"]["title"] == "Loud";
@@ -137,7 +141,8 @@ async fn hidden(database: Option<Arc<Database>>) {
         assert!(finds(api, workspace, chat, "?q=hush").await && finds(api, workspace, chat, "").await);
     }
     for feed in &of_workspace {
-        let came = |seen: &Seen| seen.event == "chat.created" && chat.ends_with(seen.data["chat"]["id"].as_str().unwrap());
+        let came =
+            |seen: &Seen| seen.event == "chat.created" && chat.ends_with(seen.data["chat"]["id"].as_str().unwrap());
         feed.until("the chat comes", |seen| seen.iter().skip_while(|seen| !is_gone(seen, chat)).any(came)).await;
     }
     let since = |feed: &Follow| feed.seen().iter().position(|seen| is_gone(seen, chat)).unwrap();

@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
+mod aborts;
 mod admin;
 mod caps;
 mod client;
@@ -19,6 +20,7 @@ mod pressure;
 mod program;
 mod proxy;
 mod races;
+mod replay;
 mod revoked;
 mod start;
 mod stopping;
@@ -28,6 +30,7 @@ mod titles;
 mod together;
 mod turns;
 mod twice;
+mod upgrade;
 mod upstream;
 
 use std::process::ExitCode;
@@ -62,6 +65,9 @@ fn main() -> Result<ExitCode, String> {
         titles::trials(&servers),
         hidden::trials(&servers),
         turns::trials(&servers),
+        aborts::trials(&servers),
+        replay::trials(&servers),
+        upgrade::trials(),
         database::trials(&servers),
         stopping::trials(),
         start::trials(&servers),

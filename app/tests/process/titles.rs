@@ -18,9 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
     vec![
         trial("a_chat_without_a_title_gets_one_after_its_first_reply", || given(None)),
-        mysql_trial(servers, "a_chat_without_a_title_gets_one_after_its_first_reply", |database| {
-            given(Some(database))
-        }),
+        mysql_trial(servers, "a_chat_without_a_title_gets_one_after_its_first_reply", |database| given(Some(database))),
         trial("where_titles_are_off_none_is_asked_for", off),
         trial("nobody_waits_for_a_title_neither_a_reply_nor_a_stop", waits_for_nobody),
         trial("a_title_that_somebody_gives_meanwhile_stays", given_meanwhile),
@@ -29,7 +27,8 @@ pub(crate) fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
 }
 
 fn updates<'a>(seen: &'a [Seen], chat: &str) -> Vec<&'a Value> {
-    let of_it = |seen: &&Seen| seen.event == "chat.updated" && chat.ends_with(seen.data["chat"]["id"].as_str().unwrap());
+    let of_it =
+        |seen: &&Seen| seen.event == "chat.updated" && chat.ends_with(seen.data["chat"]["id"].as_str().unwrap());
     seen.iter().filter(of_it).map(|seen| &seen.data["chat"]).collect()
 }
 
@@ -46,7 +45,8 @@ async fn given(database: Option<Arc<Database>>) {
     let at_b = ann.moved_to(&b);
     let workspace = ann.make_workspace().await;
     let chat = ann.make_chat(&workspace).await;
-    let feeds = [ann.follow(&workspace, None).await, at_b.follow(&workspace, None).await, at_b.follow(&chat, None).await];
+    let feeds =
+        [ann.follow(&workspace, None).await, at_b.follow(&workspace, None).await, at_b.follow(&chat, None).await];
     // One that comes to nothing is nothing to go by.
     ann.exchange(&chat, REFUSED).await.expect(201);
     ann.exchange(&chat, "count 3 0").await.expect(201);
@@ -54,7 +54,10 @@ async fn given(database: Option<Arc<Database>>) {
         assert_eq!((&told["title"], &told["message_count"]), (&json!(TITLE), &json!(4)));
     }
     assert_eq!(at_b.get(&chat).await.expect(200)["title"], TITLE);
-    assert_eq!(at_b.get(&format!("{workspace}/chats/history?q=counting")).await.expect(200)["items"][0]["title"], TITLE);
+    assert_eq!(
+        at_b.get(&format!("{workspace}/chats/history?q=counting")).await.expect(200)["items"][0]["title"],
+        TITLE
+    );
     // It has one now, and whoever has one is asked for no other.
     at_b.exchange(&chat, "count 2 0").await.expect(201);
     let named = ann.post(&format!("{workspace}/chat"), &json!({"title": "Mine"})).await.expect(201);

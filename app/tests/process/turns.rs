@@ -99,7 +99,12 @@ async fn too_long() {
     let prompts = upstream.prompts();
     let [first, second] = &prompts[10..] else { panic!("asked {} times", prompts.len()) };
     assert_eq!(first.len(), 21);
-    assert!(bytes(second) > bytes(first) / 3 && bytes(second) <= bytes(first) / 2, "{} {}", bytes(first), bytes(second));
+    assert!(
+        bytes(second) > bytes(first) / 3 && bytes(second) <= bytes(first) / 2,
+        "{} {}",
+        bytes(first),
+        bytes(second)
+    );
     // The newest of it, without what a model would not know what to make of.
     assert_eq!(second[..], first[first.len() - second.len()..]);
     assert_eq!((second[0].role.as_str(), second.last().unwrap().content.as_str()), ("user", content.as_str()));
