@@ -96,8 +96,8 @@ async fn upgraded() {
     ann.exchange(&chats[2], "And of ocelots: count 1 0").await.expect(201);
     feed.until("what comes now", |seen| seen.iter().any(|seen| seen.event == "message.completed")).await;
     let found = async |words: &str| -> Vec<String> {
-        let request = ann.request(reqwest::Method::GET, &format!("{workspace}/chats/history")).query(&[("q", words)]);
-        let list = ann.send(request).await.unwrap().expect(200);
+        let asked = reqwest::Url::parse_with_params("http://here/", [("q", words)]).unwrap();
+        let list = ann.get(&format!("{workspace}/chats/history?{}", asked.query().unwrap())).await.expect(200);
         let items = list["items"].as_array().unwrap();
         items.iter().map(|item| format!("{workspace}/chat/{}", item["id"].as_str().unwrap())).collect()
     };
