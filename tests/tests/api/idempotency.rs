@@ -128,12 +128,13 @@ async fn a_key_belongs_to_one_request_of_one_user(app: App) {
         ask(&team, operation, key).await.ok(201);
         let mut other = team.body(operation).unwrap();
         let (field, value) = match operation.id() {
-            "create_invitation" => ("role", "GUEST"),
-            "create_chat" => ("title", "Other"),
-            "send_message" => ("content", "Other"),
-            _ => ("name", "Other"),
+            "create_invitation" => ("role", json!("GUEST")),
+            "create_chat" => ("title", json!("Other")),
+            "send_message" | "edit_message" => ("content", json!("Other")),
+            "regenerate_reply" => ("parameters", json!({"seed": 2})),
+            _ => ("name", json!("Other")),
         };
-        other[field] = json!(value);
+        other[field] = value;
         let before = count(&team, operation).await;
         call(&team, operation, key).json(other).await.problem(422, "idempotency_key_reused");
         assert_eq!(count(&team, operation).await, before, "{}", operation.id());
@@ -308,7 +309,8 @@ async fn race(team: &Team, apps: &[&App]) {
             match operation.id() {
                 "create_user" | "create_invitation" => body["email"] = json!(format!("torn{n}@example.com")),
                 "create_chat" => body["title"] = json!(format!("{n}")),
-                "send_message" => body["content"] = json!(format!("{n}")),
+                "send_message" | "edit_message" => body["content"] = json!(format!("{n}")),
+                "regenerate_reply" => body["parameters"]["seed"] = json!(n),
                 _ => body["name"] = json!(format!("{n}")),
             }
             send(n, "torn", body)
