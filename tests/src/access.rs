@@ -71,8 +71,12 @@ const MATRIX: &[(&str, [u16; 7])] = &[
     ("get_chat", [401, 401, 404, 200, 200, 200, 404]),
     // The owner made the chat.
     ("update_chat", [401, 401, 404, 403, 403, 200, 404]),
+    ("delete_chat", [401, 401, 404, 403, 403, 204, 404]),
     ("list_messages", [401, 401, 404, 200, 200, 200, 404]),
     ("send_message", [401, 401, 404, 403, 201, 201, 404]),
+    // It is the owner's message.
+    ("edit_message", [401, 401, 404, 403, 403, 201, 404]),
+    ("regenerate_reply", [401, 401, 404, 403, 201, 201, 404]),
     // The reply has ended: 409 is for those who might stop it.
     ("stop_reply", [401, 401, 404, 403, 409, 409, 404]),
     ("follow_chat", [401, 401, 404, 200, 200, 200, 404]),
@@ -283,7 +287,11 @@ async fn every_id_is_looked_up_within_what_the_caller_may_see(store: Arc<dyn Sto
     for operation in secured() {
         for (variable, ours, others) in [
             ("{chat_id}", chat, &foreign.chats[..]),
-            ("{message_id}", &team.reply, &foreign.messages),
+            (
+                "{message_id}",
+                if operation.id() == "edit_message" { &team.message } else { &team.reply },
+                &foreign.messages,
+            ),
             ("{user_id}", &team.somebody.id, &foreign.people),
             ("{session_id}", &team.somebody.session(), &[team.outsider.session()]),
             ("{invitation_id}", &team.invitation, &foreign.invitation[..1]),

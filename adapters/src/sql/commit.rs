@@ -20,6 +20,7 @@ use super::dialect::{Fault, fault};
 use super::read::RUNNING_OF;
 use super::row;
 use super::seam::{Connection, args};
+use super::search;
 use super::statement;
 
 /// Why something was not written.
@@ -101,6 +102,15 @@ impl From<Error> for Stop {
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Final(failure)
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Final(failure) => Self::Final(failure),
+            Refusal::Sql(error) => Self::Sql(error),
+        }
     }
 }
 
@@ -244,11 +254,15 @@ impl Unit<'_, '_> {
                 match record {
                     Record::Workspace(workspace) => self.insert_head(workspace.id).await,
                     Record::Membership(membership) => self.stands(membership.workspace).await,
-                    Record::Chat(chat) => self.stands(chat.workspace).await,
+                    Record::Chat(chat) => {
+                        self.stands(chat.workspace).await?;
+                        Ok(search::index_title(self.connection, chat).await?)
+                    }
+                    Record::Message(message) => Ok(search::index_message(self.connection, message, message.seq).await?),
                     _ => Ok(()),
                 }
             }
-            Change::Update(record) => one(statement::update(self.connection, record).await?, Conflict::Stale),
+            Change::Update(record) => self.update(record).await,
             // Locked in its turn.
             Change::Delete(key, version) if self.goes_last(key) => self.expect(key, *version).await,
             Change::Delete(key, version) => one(self.delete(key, *version).await?, Conflict::Stale),
@@ -256,6 +270,20 @@ impl Unit<'_, '_> {
             Change::Append(message, follows) => self.append(message, *follows).await,
             Change::Cap { running, most } => self.cap(running, *most).await,
             Change::Add { counter, delta, ceiling } => self.add(counter, *delta, ceiling.unwrap_or(i64::MAX)).await,
+        }
+    }
+
+    async fn update(&mut self, record: &Record) -> Result<(), Stop> {
+        let old_title = match record {
+            // If somebody changes it in the meantime, this version is not updated.
+            Record::Chat(chat) => search::title(self.connection, chat.id).await?,
+            _ => None,
+        };
+        one(statement::update(self.connection, record).await?, Conflict::Stale)?;
+        match record {
+            Record::Chat(chat) => Ok(search::reindex_title(self.connection, chat, old_title).await?),
+            Record::Message(message) => Ok(search::index_message(self.connection, message, message.seq).await?),
+            _ => Ok(()),
         }
     }
 
@@ -313,6 +341,7 @@ impl Unit<'_, '_> {
             return Err(Stop::Conflict(Conflict::MissingParent));
         }
         statement::insert_message(self.connection, message, seq, parent).await?;
+        search::index_message(self.connection, message, seq).await?;
         self.appended.insert(message.id, Appended { seq, parent });
         Ok(())
     }

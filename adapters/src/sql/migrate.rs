@@ -31,6 +31,7 @@ macro_rules! migrations {
 pub(super) const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_first_light";
     2 "0002_people";
+    4 "0004_search";
 };
 
 /// The number of the newest migration that this program knows, and needs.
@@ -274,9 +275,11 @@ pub(super) mod tests {
                 ["DROP", "TABLE", table] => {
                     tables.remove(*table).unwrap();
                 }
-                ["ALTER", "TABLE", _, "MODIFY", ..]
+                // The index of words is each database's own.
+                ["CREATE", "VIRTUAL", "TABLE", "search_texts", ..]
+                | ["ALTER", "TABLE", _, "MODIFY", ..]
                 | ["CREATE", "INDEX", ..]
-                | ["INSERT", "INTO", ..]
+                | ["INSERT", "INTO" | "IGNORE", ..]
                 | ["UPDATE", ..] => {}
                 odd => panic!("{odd:?}"),
             }
@@ -289,6 +292,7 @@ pub(super) mod tests {
         for migration in MIGRATIONS {
             shape(&mut sqlite, migration.sqlite);
             shape(&mut mysql, migration.mysql);
+            mysql.remove("search_postings");
             assert_eq!(sqlite, mysql, "{}", migration.name);
         }
         assert_eq!(sqlite["events"].len(), 7);

@@ -2,7 +2,7 @@
 //!
 //! A statement goes down through `seam`, which is all that knows that there are two drivers; `dialect` has every difference in behaviour, and
 //! `migrations/` the two forms of the schema. Reads are in `read`, with `row` making records of their rows; a unit of work is carried out by
-//! `commit`, with `statement` writing its records, in a transaction of `mysql` or of `writer`, which is SQLite's. What many rows hang on is
+//! `commit`, with `statement` writing its records and `search` their words, in a transaction of `mysql` or of `writer`, which is SQLite's. What many rows hang on is
 //! deleted by a mark, and its rows are removed by `purge`.
 
 mod code;
@@ -14,6 +14,7 @@ mod purge;
 mod read;
 mod row;
 mod seam;
+mod search;
 mod settings;
 mod statement;
 mod writer;
@@ -211,7 +212,7 @@ impl UnitOfWork for SqlStore {
     }
 
     async fn index_backlog(&self) -> Result<u64> {
-        Ok(0)
+        self.transact(search::Backlog).await
     }
 
     async fn prepare(&self) -> Result<()> {

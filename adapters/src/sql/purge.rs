@@ -10,6 +10,7 @@ use private_chat_core::time::Timestamp;
 
 use super::commit::{Refusal, Work};
 use super::seam::{Arg, Connection, args};
+use super::search;
 
 /// About how many rows one transaction removes.
 pub(super) const BATCH: u64 = 1_000;
@@ -97,13 +98,16 @@ async fn purge_workspace(connection: &mut Connection<'_>) -> Result<u64, Refusal
         let sql = "SELECT c.id FROM chats c WHERE c.workspace_id = ? LIMIT 1";
         let Some(row) = connection.fetch_one(sql, args![&workspace]).await? else { break };
         let chat: ChatId = row.columns().id()?;
-        removed += MESSAGES.purge(connection, Arg::from(&chat), BATCH - removed).await?;
+        let last = MESSAGES.last(connection, Arg::from(&chat), BATCH - removed).await?;
+        search::forget(connection, chat, last).await?;
+        removed += MESSAGES.purge(connection, Arg::from(&chat), last).await?;
         if removed < BATCH {
             removed += connection.execute("DELETE FROM chats WHERE id = ?", args![&chat]).await?;
         }
     }
     if removed < BATCH {
-        removed += EVENTS.purge(connection, Arg::from(&workspace), BATCH - removed).await?;
+        let last = EVENTS.last(connection, Arg::from(&workspace), BATCH - removed).await?;
+        removed += EVENTS.purge(connection, Arg::from(&workspace), last).await?;
     }
     if removed < BATCH {
         removed += connection.execute("DELETE FROM event_heads WHERE workspace_id = ?", args![&workspace]).await?;
@@ -131,12 +135,14 @@ const EVENTS: Numbered = Numbered {
 };
 
 impl Numbered {
-    /// Removes up to `most` rows of the owner.
-    async fn purge(&self, connection: &mut Connection<'_>, owner: Arg<'_>, most: u64) -> Result<u64, Refusal> {
-        let last = match connection.fetch_one(self.skip, &[owner, Arg::from(most - 1)]).await? {
-            Some(row) => row.columns().int()?,
-            None => i64::MAX,
-        };
-        Ok(connection.execute(self.delete, &[owner, Arg::Int(last)]).await?)
+    /// The number of the last of up to `most` rows of the owner.
+    async fn last(&self, connection: &mut Connection<'_>, owner: Arg<'_>, most: u64) -> Result<u64, Refusal> {
+        let row = connection.fetch_one(self.skip, &[owner, Arg::from(most - 1)]).await?;
+        Ok(row.map(|row| row.columns().count()).transpose()?.unwrap_or(i64::MAX.unsigned_abs()))
+    }
+
+    /// Removes the rows of the owner up to a number.
+    async fn purge(&self, connection: &mut Connection<'_>, owner: Arg<'_>, last: u64) -> Result<u64, Refusal> {
+        Ok(connection.execute(self.delete, &[owner, Arg::from(last)]).await?)
     }
 }

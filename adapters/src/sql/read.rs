@@ -29,9 +29,10 @@ use super::row::{
     membership_columns, message_columns, participant_columns, running_columns, session_columns, user_columns,
 };
 use super::seam::{Arg, args};
+use super::search;
 
 /// Before every first page: the keys that all rows come after, so that first and later pages are one statement.
-const NEWEST: ActivityKey = ActivityKey { at: Timestamp::from_micros(i64::MAX), id: Uuid::max() };
+pub(super) const NEWEST: ActivityKey = ActivityKey { at: Timestamp::from_micros(i64::MAX), id: Uuid::max() };
 
 /// Goes behind a table: MySQL is to go through this index, which has the rows of one owner in the list's order. Where it thinks that much of the
 /// table is theirs, it would read the table instead, or sort. SQLite takes it for a comment, and needs no word.
@@ -40,6 +41,7 @@ macro_rules! through {
         concat!("/*! FORCE INDEX (", $index, ") */")
     };
 }
+pub(super) use through;
 
 /// How many keys one statement of a bulk look-up takes. The rest of the last one is filled up, so that there is one statement to prepare.
 const BULK: usize = 32;
@@ -310,6 +312,9 @@ impl ChatRepository for SqlStore {
     }
 
     async fn chats(&self, filter: ChatFilter, page: PageRequest<ActivityKey>) -> Result<Page<Chat, ActivityKey>> {
+        if let Some(query) = &filter.query {
+            return search::chats(self.database()?, &filter, query, page).await;
+        }
         // The first comparison of active_at alone is what both databases find the start of the range by. The viewer is looked up, once, because
         // whoever's account is gone has made no chat any more.
         let sql = concat!(

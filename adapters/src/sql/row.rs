@@ -13,6 +13,7 @@ use private_chat_core::model::password::PasswordHash;
 use private_chat_core::model::session::{Device, Session, TokenHash};
 use private_chat_core::model::user::{Author, Email, User};
 use private_chat_core::model::workspace::{Joined, Membership, Participant, Workspace};
+use private_chat_core::page::ActivityKey;
 use private_chat_core::port::Result;
 use private_chat_core::port::store::LogBounds;
 
@@ -204,6 +205,10 @@ macro_rules! chat_columns {
         "c.id, c.workspace_id, c.title, c.visibility, c.model, c.system_prompt, c.archived, c.created_by, \
          (SELECT a.name FROM users a WHERE a.id = c.created_by), c.message_count, c.last_message_at, c.created_at, c.updated_at, c.version"
     };
+}
+
+pub(super) fn activity(row: &mut Columns<'_>) -> Result<ActivityKey> {
+    Ok(ActivityKey { at: row.time()?, id: row.id()? })
 }
 
 pub(super) fn chat(row: &mut Columns<'_>) -> Result<Chat> {

@@ -124,6 +124,11 @@ impl<'c> From<&'c mut MySqlConnection> for Connection<'c> {
 }
 
 impl Connection<'_> {
+    /// Where the two have nothing in common.
+    pub(super) const fn is_sqlite(&self) -> bool {
+        matches!(self.0, On::Sqlite(_))
+    }
+
     /// Runs a prepared statement; answers how many rows it matched.
     pub(super) async fn execute(
         &mut self,

@@ -116,6 +116,7 @@ rights!(
     CreateChat,
     Send,
     EditChat,
+    DeleteChat,
     StopReply,
 );
 
@@ -145,17 +146,17 @@ impl<R: Holds> Guard for InChat<R> {
     }
 }
 
-/// A member in the chat in the path who may change its settings: they made it, or they run the workspace.
+/// A member who holds the right `R` and is in charge of the chat in the path: they made it, or they run the workspace.
 #[derive(Clone, Debug)]
-pub struct InCharge(pub chats::InChat);
+pub struct InCharge<R>(pub chats::InChat, PhantomData<fn() -> R>);
 
-impl Guard for InCharge {
+impl<R: Holds> Guard for InCharge<R> {
     type State = State;
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
-        let InChat(chat, _) = InChat::<EditChat>::admit(state, asked).await?;
+        let InChat(chat, _) = InChat::<R>::admit(state, asked).await?;
         chat.require_charge()?;
-        Ok(Self(chat))
+        Ok(Self(chat, PhantomData))
     }
 }
 

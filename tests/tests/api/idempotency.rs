@@ -22,7 +22,15 @@ crate::on_every_store!(
 );
 
 /// The operations that honour the key.
-const REPEATABLE: [&str; 5] = ["create_user", "create_workspace", "create_invitation", "create_chat", "send_message"];
+const REPEATABLE: [&str; 7] = [
+    "create_user",
+    "create_workspace",
+    "create_invitation",
+    "create_chat",
+    "send_message",
+    "edit_message",
+    "regenerate_reply",
+];
 
 fn repeatable() -> Vec<Operation<'static>> {
     let operations = Document::of_the_product().operations().into_iter();
@@ -53,7 +61,9 @@ async fn count(team: &Team, operation: Operation<'_>) -> usize {
         "create_workspace" => items(owner.get("/workspaces?limit=100").await.ok(200)),
         "create_invitation" => items(owner.get(&team.at("/invitations?limit=100")).await.ok(200)),
         "create_chat" => items(owner.get(&team.at("/chats/history?limit=100")).await.ok(200)),
-        "send_message" => items(owner.get(&format!("{}/messages?limit=100", team.chat)).await.ok(200)),
+        "send_message" | "edit_message" | "regenerate_reply" => {
+            items(owner.get(&format!("{}/messages?limit=100", team.chat)).await.ok(200))
+        }
         other => panic!("{other}: what does it make?"),
     }
 }
@@ -71,7 +81,7 @@ async fn a_request_that_is_sent_again_is_done_once(app: App) {
     let team = Team::on(app).await;
     for operation in repeatable() {
         let before = count(&team, operation).await;
-        let made = if operation.id() == "send_message" { 2 } else { 1 };
+        let made = if ["send_message", "edit_message"].contains(&operation.id()) { 2 } else { 1 };
         let (body, key) = (team.body(operation).unwrap(), operation.id());
         let first = ask(&team, operation, key).await.ok(201);
         assert_eq!(count(&team, operation).await, before + made, "{}", operation.id());
@@ -118,12 +128,13 @@ async fn a_key_belongs_to_one_request_of_one_user(app: App) {
         ask(&team, operation, key).await.ok(201);
         let mut other = team.body(operation).unwrap();
         let (field, value) = match operation.id() {
-            "create_invitation" => ("role", "GUEST"),
-            "create_chat" => ("title", "Other"),
-            "send_message" => ("content", "Other"),
-            _ => ("name", "Other"),
+            "create_invitation" => ("role", json!("GUEST")),
+            "create_chat" => ("title", json!("Other")),
+            "send_message" | "edit_message" => ("content", json!("Other")),
+            "regenerate_reply" => ("parameters", json!({"seed": 2})),
+            _ => ("name", json!("Other")),
         };
-        other[field] = json!(value);
+        other[field] = value;
         let before = count(&team, operation).await;
         call(&team, operation, key).json(other).await.problem(422, "idempotency_key_reused");
         assert_eq!(count(&team, operation).await, before, "{}", operation.id());
@@ -290,7 +301,7 @@ async fn race(team: &Team, apps: &[&App]) {
         let mut answers: Vec<_> = join_all(tries).await.iter().map(|answer| answer.ok(201)).collect();
         answers.dedup();
         assert_eq!(answers.len(), 1, "{}: {answers:?}", operation.id());
-        let made = if operation.id() == "send_message" { 2 } else { 1 };
+        let made = if ["send_message", "edit_message"].contains(&operation.id()) { 2 } else { 1 };
         assert_eq!(count(team, operation).await, before + made, "{}", operation.id());
         // Of twenty that differ one is done, and the others are told.
         let differing = (0..20).map(|n| {
@@ -298,7 +309,8 @@ async fn race(team: &Team, apps: &[&App]) {
             match operation.id() {
                 "create_user" | "create_invitation" => body["email"] = json!(format!("torn{n}@example.com")),
                 "create_chat" => body["title"] = json!(format!("{n}")),
-                "send_message" => body["content"] = json!(format!("{n}")),
+                "send_message" | "edit_message" => body["content"] = json!(format!("{n}")),
+                "regenerate_reply" => body["parameters"]["seed"] = json!(n),
                 _ => body["name"] = json!(format!("{n}")),
             }
             send(n, "torn", body)

@@ -2,6 +2,7 @@
 
 mod mysql;
 mod people;
+mod search;
 mod sqlite;
 
 use private_chat_core::change::{Instance, Version};

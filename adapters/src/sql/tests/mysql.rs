@@ -15,6 +15,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::search;
 use super::*;
 
 /// The address of a server, of a user who may make and drop databases; without one these tests are not asked for.
@@ -494,4 +495,34 @@ async fn a_session_is_what_the_statements_rely_on_whatever_the_server_does_by_de
     assert_eq!(session.get::<i64, _>(0), 1);
     assert_eq!(session.get::<String, _>(1), "READ-COMMITTED");
     assert!(session.get::<String, _>(2).contains("STRICT_ALL_TABLES"));
+}
+
+#[tokio::test]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn words_are_found_in_titles_and_final_messages() {
+    let (store, options) = fresh("words").await;
+    store.prepare().await.unwrap();
+    search::assert_that_words_are_found(&store).await;
+    drop_database(&options).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn rare_and_common_words_are_found_alike() {
+    let (store, options) = fresh("common").await;
+    store.prepare().await.unwrap();
+    search::assert_that_all_ways_find_the_same(&store).await;
+    drop_database(&options).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
+async fn a_backlog_of_words_is_caught_up_with() {
+    let (store, options) = fresh("backlog").await;
+    store.prepare().await.unwrap();
+    let other = SqlStore::of(Target::MySql { options: Box::new(options.clone()), connections: 2 });
+    other.prepare().await.unwrap();
+    let mut connection = options.connect().await.unwrap();
+    search::assert_that_a_backlog_is_caught_up_with(&store, &other, &mut Connection::from(&mut connection)).await;
+    drop_database(&options).await;
 }

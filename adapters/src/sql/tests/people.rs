@@ -117,7 +117,7 @@ pub(super) async fn assert_first_light_was_kept(store: &SqlStore) {
     assert_eq!(store.session(id(0xb1)).await.unwrap(), None);
 }
 
-const NOTHING: Over = Over {
+pub(super) const NOTHING: Over = Over {
     sessions: Timestamp::from_micros(0),
     invitations: Timestamp::from_micros(0),
     keyed_requests: Timestamp::from_micros(0),

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::search;
 use super::*;
 
 async fn fresh() -> (TempDir, Arc<SqlStore>) {
@@ -289,4 +290,25 @@ async fn a_unit_that_makes_no_sense_takes_no_other_along() {
         }
     }
     assert_eq!(store.instances().await.unwrap().len(), 16);
+}
+
+#[tokio::test]
+async fn words_are_found_in_titles_and_final_messages() {
+    let (_folder, store) = fresh().await;
+    search::assert_that_words_are_found(&store).await;
+}
+
+#[tokio::test]
+async fn rare_and_common_words_are_found_alike() {
+    let (_folder, store) = fresh().await;
+    search::assert_that_all_ways_find_the_same(&store).await;
+}
+
+#[tokio::test]
+async fn a_backlog_of_words_is_caught_up_with() {
+    let (folder, store) = fresh().await;
+    let other = SqlStore::sqlite(file(&folder));
+    other.prepare().await.unwrap();
+    let mut connection = stranger(&folder).await;
+    search::assert_that_a_backlog_is_caught_up_with(&store, &other, &mut Connection::from(&mut connection)).await;
 }
