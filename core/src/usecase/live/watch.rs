@@ -156,6 +156,10 @@ impl Watch {
         let live = &self.member.live;
         let after = self.position.unwrap_or_default();
         let events = live.ports.replies.events(self.room.workspace, after, Limit::default()).await?;
+        if events.first().is_none_or(|first| first.number != after + 1) {
+            // The log has forgotten what comes next since it was asked for its bounds. The client comes back with its cursor, and is told so.
+            return Err(Failure::database("the log was forgotten while it was replayed"));
+        }
         // Taken over at once at the end: whoever drops this half-way has missed nothing.
         let (mut page, mut position) = (Vec::new(), None);
         for logged in events.into_iter().take_while(|logged| logged.number <= until) {
