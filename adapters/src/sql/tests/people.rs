@@ -3,10 +3,11 @@
 use private_chat_core::change::{Counter, Event, EventKind, LoggedEvent};
 use private_chat_core::error::Conflict;
 use private_chat_core::id::{ChatId, MessageId, UserId, WorkspaceId};
+use private_chat_core::model::search::Query;
 use private_chat_core::model::user::Email;
 use private_chat_core::page::{Limit, PageRequest};
 use private_chat_core::port::store::{
-    ChatRepository as _, LogBounds, Over, ReplyRepository as _, SessionRepository as _, UserFilter,
+    ChatFilter, ChatRepository as _, LogBounds, Over, ReplyRepository as _, SessionRepository as _, UserFilter,
     UserRepository as _, WorkspaceRepository as _,
 };
 use private_chat_core::time::Timestamp;
@@ -92,6 +93,12 @@ pub(super) async fn assert_first_light_was_kept(store: &SqlStore) {
     assert_eq!(found("arger").await, [ann]);
     assert_eq!(found("com\nann").await, [], "no more than one of the two is looked at");
     assert!(!store.another_admin(ann).await.unwrap() && store.another_admin(bob).await.unwrap());
+
+    // What there was before there was an index is found.
+    assert_eq!(store.index_backlog().await.unwrap(), 1);
+    let query = Query::parse("t");
+    let filter = ChatFilter { workspace: one, viewer: bob, archived: true, mine: false, query };
+    assert_eq!(store.chats(filter, PageRequest::default()).await.unwrap().items[0].id, chat);
 
     // The workspaces that they made are those they are in.
     let joins = |most| Changes::new().add(Counter::Memberships(ann), 1, Some(most));
@@ -208,7 +215,12 @@ pub(super) type List = (&'static str, Vec<Arg<'static>>, &'static str, &'static 
 pub(super) fn lists() -> Vec<List> {
     const MIDDLE: Arg<'static> = Arg::Bytes(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0]);
     const FIRST: Arg<'static> = Arg::Bytes(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    const ZERO: Arg<'static> = Arg::Bytes(&[0; 16]);
     let (null, int) = (Arg::Null, Arg::Int);
+    let seen = |everybody| {
+        let of = |whose| [FIRST, int(0), whose, int(500), int(500), MIDDLE, int(51)];
+        [&of(everybody)[..], &of(FIRST), &[int(51)]].concat()
+    };
     vec![
         (read::USERS, vec![MIDDLE, null, null, null, null, null, null, int(51)], "u", "PRIMARY"),
         (read::ANOTHER_ADMIN, vec![int(1), FIRST], "u", "users_by_role"),
@@ -218,7 +230,18 @@ pub(super) fn lists() -> Vec<List> {
         (read::ANOTHER_OWNER, vec![FIRST, int(2), FIRST], "m", "memberships_by_role"),
         (read::INVITATIONS_INTO, vec![FIRST, MIDDLE, int(1), int(51)], "i", "invitations_into_workspace"),
         (read::INVITATIONS_OF, vec![Arg::Text("x"), MIDDLE, int(1), int(51)], "i", "invitations_of_email"),
-        (read::MESSAGES_DOWN, vec![FIRST, int(1_000), int(51)], "m", "PRIMARY"),
+        (read::CHATS_OF, vec![FIRST, int(0), FIRST, int(500), int(500), MIDDLE, int(51)], "p", "chats_by_creator"),
+        (read::CHATS_SEEN_BY, seen(ZERO), "p", "chats_by_activity"),
+        (crate::sql::search::LISTED_SEEN_BY, seen(ZERO), "s", "PRIMARY"),
+        (read::MESSAGES_DOWN, vec![FIRST, int(1_000), FIRST, int(51)], "m", "PRIMARY"),
+        (read::MESSAGES_UP, vec![FIRST, int(1_000), FIRST, int(51)], "m", "PRIMARY"),
+        (&read::AUDIENCES, vec![MIDDLE; 32], "c", "PRIMARY"),
+        (commit::RUNNING_IN_CHAT, vec![FIRST, FIRST], "r", "running_replies_of_workspace"),
+        (commit::COUNT_OF, vec![FIRST, int(9)], "r", "running_replies_of_user"),
+        (commit::COUNT_IN, vec![FIRST, int(9)], "r", "running_replies_of_workspace"),
+        (purge::DELETED_CHATS, vec![int(9)], "c", "chats_deleted"),
+        (purge::OLD_LOGS, vec![int(9), int(9)], "h", "event_heads_by_age"),
+        (purge::FIRST_KEPT, vec![FIRST, int(500), int(1_500), int(9)], "e", "PRIMARY"),
     ]
 }
 
