@@ -327,17 +327,9 @@ impl ChatRepository for SqlStore {
         if let Some(query) = &filter.query {
             return search::chats(self.database()?, &filter, query, page).await;
         }
-        let ChatFilter { workspace, viewer, archived, mine, .. } = &filter;
-        let after = page.after.unwrap_or(NEWEST);
-        let (at, most) = (after.at, page.limit.overfetch());
-        let own = args![workspace, *archived, viewer, at, at, &after.id, most];
-        let found = if *mine {
-            self.database()?.all(CHATS_OF, own, row::chat).await?
-        } else {
-            let everybodys = args![workspace, *archived, &EVERYBODY, at, at, &after.id, most];
-            let args: Vec<_> = everybodys.iter().chain(own).copied().chain([most.into()]).collect();
-            self.database()?.all(CHATS_SEEN_BY, &args, row::chat).await?
-        };
+        let sql = if filter.mine { CHATS_OF } else { CHATS_SEEN_BY };
+        let args = chat_keys(&filter, page.after.as_ref().unwrap_or(&NEWEST), page.limit.overfetch());
+        let found = self.database()?.all(sql, &args, row::chat).await?;
         Ok(Page::from_overfetched(found, page.limit, |chat| ActivityKey {
             at: chat.active_at(),
             id: *chat.id.as_uuid(),
@@ -372,11 +364,11 @@ impl ChatRepository for SqlStore {
 }
 
 /// Whose list those chats are in that every member may see.
-const EVERYBODY: [u8; 16] = [0; 16];
+pub(super) const EVERYBODY: [u8; 16] = [0; 16];
 
 /// The keys of one range of chats, from the index alone: see [`WORKSPACES_OF`]. The first comparison of active_at alone is what both databases
 /// find the start of the range by.
-macro_rules! chat_keys {
+macro_rules! keys_of_chats {
     ($index:literal, $whose:literal) => {
         concat!(
             "SELECT p.active_at, p.id FROM chats p ",
@@ -387,25 +379,56 @@ macro_rules! chat_keys {
         )
     };
 }
+pub(super) use keys_of_chats;
 
-// The viewer is looked up, because whoever's account is gone has made no chat any more.
+/// The keys of the chats that the viewer made, who is looked up, because whoever's account is gone has made no chat any more.
+macro_rules! own_chat_keys {
+    () => {
+        keys_of_chats!("chats_by_creator", "p.created_by = (SELECT u.id FROM users u WHERE u.id = ?)")
+    };
+}
+pub(super) use own_chat_keys;
+
+/// The keys of the chats that the viewer sees. Two ranges, of which the newest keys of both are taken: one that both are in would be as long as there
+/// are private chats of others.
+macro_rules! seen_chat_keys {
+    () => {
+        concat!(
+            "SELECT a.active_at, a.id FROM (",
+            keys_of_chats!("chats_by_activity", "p.seen_by = ?"),
+            ") a UNION ALL SELECT b.active_at, b.id FROM (",
+            keys_of_chats!("chats_by_activity", "p.seen_by = (SELECT u.id FROM users u WHERE u.id = ?)"),
+            ") b ORDER BY 1 DESC, 2 DESC LIMIT ?"
+        )
+    };
+}
+pub(super) use seen_chat_keys;
+
+/// The arguments for the keys of `most` chats: those of `own_chat_keys` where only the viewer's are asked for, else those of `seen_chat_keys`.
+pub(super) fn chat_keys<'a>(filter: &'a ChatFilter, after: &'a ActivityKey, most: i64) -> Vec<Arg<'a>> {
+    let ChatFilter { workspace, viewer, archived, mine, .. } = filter;
+    let own = args![workspace, *archived, viewer, after.at, after.at, &after.id, most];
+    if *mine {
+        return own.to_vec();
+    }
+    let everybodys = args![workspace, *archived, &EVERYBODY, after.at, after.at, &after.id, most];
+    [everybodys.as_slice(), own, args![most]].concat()
+}
+
 pub(super) const CHATS_OF: &str = concat!(
     "SELECT ",
     chat_columns!(),
     " FROM (",
-    chat_keys!("chats_by_creator", "p.created_by = (SELECT u.id FROM users u WHERE u.id = ?)"),
+    own_chat_keys!(),
     ") k JOIN chats c ON c.id = k.id ORDER BY k.active_at DESC, k.id DESC"
 );
 
-// Two ranges, of which the newest keys of both are taken: one that both are in would be as long as there are private chats of others.
 pub(super) const CHATS_SEEN_BY: &str = concat!(
     "SELECT ",
     chat_columns!(),
-    " FROM (SELECT a.active_at, a.id FROM (",
-    chat_keys!("chats_by_activity", "p.seen_by = ?"),
-    ") a UNION ALL SELECT b.active_at, b.id FROM (",
-    chat_keys!("chats_by_activity", "p.seen_by = (SELECT u.id FROM users u WHERE u.id = ?)"),
-    ") b ORDER BY 1 DESC, 2 DESC LIMIT ?) k JOIN chats c ON c.id = k.id ORDER BY k.active_at DESC, k.id DESC"
+    " FROM (",
+    seen_chat_keys!(),
+    ") k JOIN chats c ON c.id = k.id ORDER BY k.active_at DESC, k.id DESC"
 );
 
 pub(super) static AUDIENCES: LazyLock<String> = LazyLock::new(|| {

@@ -15,19 +15,17 @@ use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use private_chat_core::id::{ChatId, WorkspaceId};
-use private_chat_core::model::chat::{Chat, Message, MessageStatus, Seq, Visibility};
+use private_chat_core::model::chat::{Chat, Message, MessageStatus, Seq};
 use private_chat_core::model::search::{MOST_ASKED, Query, terms};
 use private_chat_core::page::{ActivityKey, Page, PageRequest};
 use private_chat_core::port::Result;
 use private_chat_core::port::store::ChatFilter;
-use private_chat_core::time::Timestamp;
 use sqlx::Error;
-use uuid::Uuid;
 
 use super::Database;
 use super::code::Code as _;
 use super::commit::{Refusal, Work};
-use super::read::{NEWEST, through};
+use super::read::{EVERYBODY, NEWEST, chat_keys, keys_of_chats, own_chat_keys, seen_chat_keys, through};
 use super::row;
 use super::row::chat_columns;
 use super::seam::{Arg, Columns, Connection, args};
@@ -41,7 +39,7 @@ const FORGOTTEN: usize = 500;
 /// How many chats a word may be in, or on MySQL how many blocks of texts, to be rare.
 pub(super) const RARE: u64 = 500;
 /// How many chats are walked for one page, at most.
-pub(super) const WALK: u64 = 1_000;
+pub(super) const WALK: i64 = 1_000;
 
 /// The number of a title among the texts of its chat: the messages' numbers begin at one.
 const TITLE: Seq = 0;
@@ -309,7 +307,7 @@ fn range<'a>(filter: &'a ChatFilter, after: &'a ActivityKey) -> [Arg<'a>; 5] {
 /// Who looks at it.
 fn viewed(filter: &ChatFilter) -> [Arg<'_>; 4] {
     let viewer = Arg::from(&filter.viewer);
-    [Visibility::Workspace.code().into(), viewer, filter.mine.into(), viewer]
+    [Arg::from(&EVERYBODY), viewer, filter.mine.into(), viewer]
 }
 
 impl Search<'_> {
@@ -322,9 +320,9 @@ impl Search<'_> {
         let (mut found, mut walked, mut last) = (Vec::new(), 0, after);
         while walked < WALK {
             // Few at first: of a common word, they are enough.
-            let some = (walked * 2).max(2 * self.most.unsigned_abs()).min(WALK - walked);
-            let args = [range(self.filter, &last).as_slice(), args![some]].concat();
-            let chats = self.database.all(LISTED, &args, listed_chat).await?;
+            let some = (walked * 2).max(2 * self.most).min(WALK - walked);
+            let sql = if self.filter.mine { LISTED_OF } else { LISTED_SEEN_BY };
+            let chats = self.database.all(sql, &chat_keys(self.filter, &last, some), listed_chat).await?;
             let mut places: Vec<_> = chats.iter().filter_map(|(_, place)| *place).collect();
             places.sort_unstable();
             let asked = format!("{places:?}");
@@ -333,10 +331,10 @@ impl Search<'_> {
             found.extend(self.fetch(&hits, last).await?);
             walked += some;
             match chats.last() {
-                Some((key, _)) if chats.len() as u64 == some => last = *key,
+                Some((key, _)) if i64::try_from(chats.len()) == Ok(some) => last = *key,
                 _ => return Ok((found, None)),
             }
-            if found.len() as u64 >= self.most.unsigned_abs() {
+            if i64::try_from(found.len()).is_ok_and(|found| found >= self.most) {
                 break;
             }
         }
@@ -371,19 +369,18 @@ impl Search<'_> {
             let args = [&terms, [workspace].as_slice(), &range, &viewed, &most].concat();
             return Ok((self.database.all(&FETCH_POSTINGS[terms.len() - 1], &args, row::chat).await?, None));
         }
-        let end = self.database.first(WALK_END, &[range.as_slice(), args![WALK - 1]].concat(), row::activity).await?;
-        let to = end.unwrap_or(OLDEST);
-        let args = [range.as_slice(), args![to.at, to.at, &to.id], &viewed, &terms, &most].concat();
-        Ok((self.database.all(&WALK_POSTINGS[terms.len() - 1], &args, row::chat).await?, end))
+        let keys = chat_keys(self.filter, &after, WALK);
+        let sql = if self.filter.mine { WALK_END_OF } else { WALK_END_SEEN_BY };
+        let end = self.database.first(sql, &[keys.as_slice(), args![WALK - 1]].concat(), row::activity).await?;
+        let sql = if self.filter.mine { &WALK_POSTINGS_OF } else { &WALK_POSTINGS_SEEN_BY };
+        let args = [keys.as_slice(), &terms, &most].concat();
+        Ok((self.database.all(&sql[terms.len() - 1], &args, row::chat).await?, end))
     }
 }
 
 fn listed_chat(row: &mut Columns<'_>) -> Result<(ActivityKey, Option<i64>)> {
     Ok((row::activity(row)?, row.opt_int()?))
 }
-
-/// After every last page.
-const OLDEST: ActivityKey = ActivityKey { at: Timestamp::from_micros(i64::MIN), id: Uuid::nil() };
 
 /// A part of the list of chats: the archived or the others, from a key on.
 macro_rules! range {
@@ -392,17 +389,10 @@ macro_rules! range {
     };
 }
 
-/// Up to a key, that one included.
-macro_rules! to {
-    () => {
-        "c.active_at >= ? AND (c.active_at > ? OR c.id >= ?)"
-    };
-}
-
 /// What the viewer may see, and wants to. They are looked up, once, because whoever's account is gone has made no chat any more.
 macro_rules! viewed {
     () => {
-        "(c.visibility = ? OR c.created_by = (SELECT u.id FROM users u WHERE u.id = ?)) \
+        "(c.seen_by = ? OR c.seen_by = (SELECT u.id FROM users u WHERE u.id = ?)) \
          AND (? = 0 OR c.created_by = (SELECT u.id FROM users u WHERE u.id = ?))"
     };
 }
@@ -413,14 +403,18 @@ macro_rules! ordered {
     };
 }
 
-/// The last of the chats that one page looks at. All are counted, whoever may see them, so that this reads the index alone.
-pub(super) const WALK_END: &str = concat!(
-    "SELECT c.active_at, c.id FROM chats c ",
-    through!("chats_by_activity"),
-    " WHERE ",
-    range!(),
-    " ORDER BY c.active_at DESC, c.id DESC LIMIT 1 OFFSET ?"
-);
+/// The last of the chats that one page looks at.
+macro_rules! walk_end {
+    ($keys:ident) => {
+        concat!(
+            "SELECT k.active_at, k.id FROM (",
+            $keys!(),
+            ") k ORDER BY k.active_at DESC, k.id DESC LIMIT 1 OFFSET ?"
+        )
+    };
+}
+const WALK_END_OF: &str = walk_end!(own_chat_keys);
+pub(super) const WALK_END_SEEN_BY: &str = walk_end!(seen_chat_keys);
 
 /// The places of chats that have a text that matches the first two arguments, which are the same: each time the list is entered anew behind the last
 /// chat. Up to as many as the third says.
@@ -443,12 +437,18 @@ pub(super) const HITS_AMONG: &str = "WITH RECURSIVE asked (place) AS MATERIALIZE
     FROM hit WHERE hit.place < (SELECT MAX(a.place) FROM asked a)) \
     SELECT hit.place FROM hit WHERE hit.place IS NOT NULL";
 
-/// A part of the list, with the places of the chats. Whoever may see them, so that no more is looked at where they are others'.
-pub(super) const LISTED: &str = concat!(
-    "SELECT c.active_at, c.id, (SELECT s.shard << 10 | s.slot FROM search_chats s WHERE s.chat_id = c.id) FROM chats c WHERE ",
-    range!(),
-    ordered!()
-);
+/// A part of the list, with the places of the chats.
+macro_rules! listed {
+    ($keys:ident) => {
+        concat!(
+            "SELECT k.active_at, k.id, (SELECT s.shard << 10 | s.slot FROM search_chats s WHERE s.chat_id = k.id) FROM (",
+            $keys!(),
+            ") k ORDER BY k.active_at DESC, k.id DESC"
+        )
+    };
+}
+const LISTED_OF: &str = listed!(own_chat_keys);
+pub(super) const LISTED_SEEN_BY: &str = listed!(seen_chat_keys);
 
 // SQLite joins in the order of a CROSS JOIN.
 pub(super) const FETCH: &str = concat!(
@@ -484,24 +484,22 @@ pub(super) static FETCH_POSTINGS: LazyLock<Vec<String>> = LazyLock::new(|| {
 });
 
 /// For each number of terms, from one on.
-pub(super) static WALK_POSTINGS: LazyLock<Vec<String>> = LazyLock::new(|| {
+static WALK_POSTINGS_OF: LazyLock<Vec<String>> = LazyLock::new(|| walk_postings(own_chat_keys!()));
+pub(super) static WALK_POSTINGS_SEEN_BY: LazyLock<Vec<String>> = LazyLock::new(|| walk_postings(seen_chat_keys!()));
+
+fn walk_postings(keys: &str) -> Vec<String> {
     // A scalar, asked for chat by chat: MySQL would turn an EXISTS into a join, and might begin with the words.
     let sql = |more: String, together: String| {
         format!(
-            "SELECT {columns} FROM chats c {through} WHERE {range} AND {to} AND {viewed} \
-             AND (SELECT 1 FROM search_chats s \
+            "SELECT {columns} FROM ({keys}) k STRAIGHT_JOIN chats c ON c.id = k.id \
+             WHERE (SELECT 1 FROM search_chats s \
              STRAIGHT_JOIN search_postings p ON p.shard = s.shard AND p.term = ? AND p.slot = s.slot{more} \
-             WHERE s.chat_id = c.id AND {together} <> 0 LIMIT 1) = 1{ordered}",
-            columns = chat_columns!(),
-            through = through!("chats_by_activity"),
-            range = range!(),
-            to = to!(),
-            viewed = viewed!(),
-            ordered = ordered!()
+             WHERE s.chat_id = k.id AND {together} <> 0 LIMIT 1) = 1 ORDER BY k.active_at DESC, k.id DESC LIMIT ?",
+            columns = chat_columns!()
         )
     };
     (0..MOST_ASKED).map(|others| with_others(others, sql)).collect()
-});
+}
 
 /// Makes a statement that looks for so many other terms in the blocks that have the first, and takes the texts that they all have.
 fn with_others(others: usize, sql: impl Fn(String, String) -> String) -> String {

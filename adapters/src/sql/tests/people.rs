@@ -3,6 +3,7 @@
 use private_chat_core::change::{Counter, Event, EventKind, LoggedEvent};
 use private_chat_core::error::Conflict;
 use private_chat_core::id::{ChatId, MessageId, UserId, WorkspaceId};
+use private_chat_core::model::search::Query;
 use private_chat_core::model::user::Email;
 use private_chat_core::page::{Limit, PageRequest};
 use private_chat_core::port::store::{
@@ -147,6 +148,12 @@ pub(super) async fn assert_first_light_was_kept(store: &SqlStore) {
     assert_eq!(found("com\nann").await, [], "no more than one of the two is looked at");
     assert!(!store.another_admin(ann).await.unwrap() && store.another_admin(bob).await.unwrap());
 
+    // What there was before there was an index is found.
+    assert_eq!(store.index_backlog().await.unwrap(), 1);
+    let query = Query::parse("t");
+    let filter = ChatFilter { workspace: one, viewer: bob, archived: true, mine: false, query };
+    assert_eq!(store.chats(filter, PageRequest::default()).await.unwrap().items[0].id, chat);
+
     // The workspaces that they made are those they are in.
     let joins = |most| Changes::new().add(Counter::Memberships(ann), 1, Some(most));
     let refused = store.commit(joins(2)).await.map_err(|failure| failure.conflict());
@@ -290,6 +297,7 @@ pub(super) fn lists() -> Vec<List> {
         (read::INVITATIONS_OF, vec![Arg::Text("x"), MIDDLE, int(1), int(51)], "i", "invitations_of_email"),
         (read::CHATS_OF, vec![FIRST, int(0), FIRST, int(500), int(500), MIDDLE, int(51)], "p", "chats_by_creator"),
         (read::CHATS_SEEN_BY, seen(ZERO), "p", "chats_by_activity"),
+        (crate::sql::search::LISTED_SEEN_BY, seen(ZERO), "s", "PRIMARY"),
         (read::MESSAGES_DOWN, vec![FIRST, int(1_000), FIRST, int(51)], "m", "PRIMARY"),
         (read::MESSAGES_UP, vec![FIRST, int(1_000), FIRST, int(51)], "m", "PRIMARY"),
         (&read::AUDIENCES, (0..32).map(nth).collect(), "c", "PRIMARY"),
