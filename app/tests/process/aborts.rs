@@ -80,7 +80,7 @@ impl Place {
             while body.next().await.is_some() {}
         };
         // As a busy machine is slow, some of them must have time enough to come far.
-        let _ = timeout(Duration::from_millis(scattered(number) % 120), reading).await;
+        let _ = timeout(Duration::from_millis(scattered(number) % 500), reading).await;
         began.load(Ordering::SeqCst) > 0
     }
 }
@@ -118,11 +118,11 @@ async fn aborted(database: Option<Arc<Database>>) {
     // Every reply that began has ended, by itself.
     let mut tables = Tables::of(&home, database.as_deref()).await;
     let started = tables.rows("messages").await;
-    assert!(started > 100, "{started} messages were stored");
+    assert!(started > 50, "{started} messages were stored");
     until(PATIENCE, "no reply runs", async || tables.rows("running_replies").await == 0).await;
     until(PATIENCE, "the provider is let go", async || upstream.open() == 0).await;
-    const STREAMING: &str = "SELECT COUNT(*) FROM messages WHERE status = 1";
-    assert_eq!(tables.number(STREAMING).await, 0, "a reply that nobody ends");
+    let streaming = "SELECT COUNT(*) FROM messages WHERE status = 1";
+    assert_eq!(tables.number(streaming).await, 0, "a reply that nobody ends");
     let complete = "SELECT COUNT(*) FROM messages WHERE author_id IS NULL AND status <> 0";
     assert_eq!(tables.number(complete).await, 0, "whoever hangs up stops nothing");
 

@@ -107,12 +107,11 @@ async fn of_one_person(database: Option<Arc<Database>>) {
     for chat in &chats {
         said.push(say_and_stop(&bob.api, chat, &endless(50)).await);
     }
-    const KINDS: usize = 3;
     for kinds in [&[0][..], &[1], &[2], &[0, 1, 2]] {
         let asked = upstream.asked();
         let asks = chats.iter().zip(&said).enumerate().map(async |(number, (chat, (message, reply)))| {
             let at = &at[number % 2];
-            match kinds[number % kinds.len()] % KINDS {
+            match kinds[number % kinds.len()] {
                 0 => at.offer(chat, &endless(50)).await,
                 1 => at.offer_edit(chat, message, &endless(50)).await,
                 _ => at.offer_regeneration(chat, reply).await,
@@ -132,7 +131,7 @@ async fn of_one_person(database: Option<Arc<Database>>) {
     assert_eq!(tables.rows("running_replies").await, 0);
     // What was refused is nowhere: of each round 8 are there, and what was there before.
     let refused_or_not = tables.number("SELECT COUNT(*) FROM messages WHERE author_id IS NULL").await;
-    assert_eq!(refused_or_not, (chats.len() + 4 * (OF_ONE + 1)) as i64);
+    assert_eq!(refused_or_not, i64::try_from(chats.len() + 4 * (OF_ONE + 1)).unwrap());
 }
 
 // R84
@@ -171,7 +170,7 @@ async fn every_way_out(database: Option<Arc<Database>>) {
     for stream in &streams[..OF_ONE] {
         stream.ended(PATIENCE).await;
     }
-    for number in [10, 11, 12, 13, 14, 15].into_iter() {
+    for number in 10..16 {
         streams.push(offer(number, &endless(50)).await.expect("there is room"));
     }
     let full = at[0].offer(&chats[8], "count 1 0").await.err().expect("it is full");
