@@ -68,7 +68,7 @@ impl Place {
             6 => api.request(Method::GET, &format!("{chat}/messages?limit=100")),
             _ => api.request(Method::PATCH, chat).json(&json!({"title": format!("Title {number}")})),
         };
-        let streams = number / 8 % 2 == 0;
+        let streams = (number / 8).is_multiple_of(2);
         let request = if streams { request.header("Accept", "text/event-stream") } else { request };
         let began = AtomicUsize::new(0);
         let reading = async {
