@@ -812,7 +812,9 @@ impl World {
                 let belongs = self.house.store.membership(workspace, user.id).await.unwrap().is_some();
                 match (belongs, role) {
                     (true, Some(role)) => drop(process.give_role(owner, workspace, user.id, role).await?),
-                    (false, Some(role)) => drop(self.house.join(workspace, user, role).await),
+                    (false, Some(role)) => {
+                        self.house.join(workspace, user, role).await;
+                    }
                     (true, None) => process.remove(owner, workspace, user.id).await?,
                     (false, None) => {}
                 }
@@ -1042,7 +1044,7 @@ async fn live_through(steps: Vec<Step>) {
                 let places = world.places();
                 let outcome = world.meanwhile(world.try_out(world.at(here), deed)).await;
                 let expected = model.apply(deed, &places);
-                let told = outcome.as_ref().map(|()| ()).map_err(No::of);
+                let told = outcome.as_ref().copied().map_err(No::of);
                 assert_eq!(told, expected.map_err(Some), "{turn}: {deed:?} among {before:?}: {outcome:?}");
                 format!("{deed:?}")
             }

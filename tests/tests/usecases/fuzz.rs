@@ -292,9 +292,8 @@ impl Shown {
         match frame.delivery.event() {
             Some(LiveEvent::MessageCreated(message) | LiveEvent::MessageEnded(message)) => {
                 // Of a chat that it was not told of it shows nothing.
-                if self.chats.contains_key(&message.chat) {
-                    self.messages.insert(message.id, message.clone());
-                }
+                let known = self.chats.contains_key(&message.chat);
+                known.then(|| self.messages.insert(message.id, message.clone()));
             }
             Some(LiveEvent::Delta(delta)) => {
                 if !self.chats.contains_key(&delta.chat) {

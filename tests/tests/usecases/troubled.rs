@@ -255,7 +255,7 @@ impl ReplyRepository for TroubledStore {
 
     async fn log_bounds(&self, workspace: WorkspaceId) -> Result<LogBounds> {
         let bounds = self.call("log_bounds", self.inner.log_bounds(workspace)).await?;
-        Ok(LogBounds { forgotten: *self.forgotten.lock().unwrap(), ..bounds })
+        Ok(LogBounds { forgotten: bounds.forgotten.max(*self.forgotten.lock().unwrap()), ..bounds })
     }
 
     async fn running_in(&self, workspace: WorkspaceId) -> Result<Vec<(RunningReply, Message)>> {
