@@ -43,11 +43,16 @@ impl Tables {
 
     /// The number that a query gives.
     pub(crate) async fn number(&mut self, sql: &str) -> i64 {
+        self.try_number(sql).await.unwrap()
+    }
+
+    /// The same, where the query may fail.
+    pub(crate) async fn try_number(&mut self, sql: &str) -> Result<i64, sqlx::Error> {
         let sql = AssertSqlSafe(sql.to_owned());
-        match self {
-            Self::Sqlite(connection) => sqlx::query(sql).fetch_one(connection).await.unwrap().get(0),
-            Self::MySql(connection) => sqlx::query(sql).fetch_one(connection).await.unwrap().get(0),
-        }
+        Ok(match self {
+            Self::Sqlite(connection) => sqlx::query(sql).fetch_one(connection).await?.get(0),
+            Self::MySql(connection) => sqlx::query(sql).fetch_one(connection).await?.get(0),
+        })
     }
 
     /// How many rows a table has.
