@@ -178,17 +178,28 @@ struct Seat {
 
 impl Seat {
     /// All messages of a chat, as its members read them; none where it is closed to them.
-    async fn read(&self, chat: ChatId) -> Option<Vec<Message>> {
-        let actor = self.cases.auth.authenticate(&self.access).await.ok()?;
-        let member = self.cases.workspaces.enter(actor, self.workspace, Right::ReadChats).await.ok()?;
-        let entered = self.cases.chats.open(member, chat).await.ok()?;
+    ///
+    /// # Errors
+    /// When the process does not answer.
+    async fn read(&self, chat: ChatId) -> Result<Option<Vec<Message>>, Error> {
+        match self.read_all(chat).await {
+            Ok(all) => Ok(Some(all)),
+            Err(Error::NotFound(_) | Error::Unauthenticated(_)) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn read_all(&self, chat: ChatId) -> Result<Vec<Message>, Error> {
+        let actor = self.cases.auth.authenticate(&self.access).await?;
+        let member = self.cases.workspaces.enter(actor, self.workspace, Right::ReadChats).await?;
+        let entered = self.cases.chats.open(member, chat).await?;
         let (mut all, mut page) = (Vec::new(), PageRequest { after: None, limit: Limit::MOST });
         loop {
-            let found = self.cases.chats.messages(&entered, Order::Ascending, page).await.ok()?;
+            let found = self.cases.chats.messages(&entered, Order::Ascending, page).await?;
             all.extend(found.items);
             page.after = found.next;
             if page.after.is_none() {
-                return Some(all);
+                return Ok(all);
             }
         }
     }
@@ -208,7 +219,7 @@ impl Seat {
         let mut shown = Shown::default();
         for chat in visible(&self.house, self.workspace, self.user).await {
             if self.only.is_none_or(|only| only == chat.id)
-                && let Some(messages) = self.read(chat.id).await
+                && let Ok(Some(messages)) = self.read(chat.id).await
             {
                 shown.messages.extend(messages.into_iter().map(|message| (message.id, message)));
                 shown.chats.insert(chat.id, chat);
@@ -274,7 +285,11 @@ impl Seat {
                 _ => None,
             };
             let read = match unknown {
-                Some(chat) => self.read(chat).await,
+                // A process that dies meanwhile takes the stream along: the client comes back from before this frame.
+                Some(chat) => match self.read(chat).await {
+                    Ok(read) => read,
+                    Err(_) => return,
+                },
                 None => Some(Vec::new()),
             };
             shown.lock().unwrap().apply(&frame, read);
@@ -616,7 +631,8 @@ impl World {
             }
             Turn::Forget(seconds) => {
                 let never = Timestamp::from_micros(0);
-                let events = self.house.now() - SECOND * u32::from(seconds);
+                // What is forgotten has long been told everywhere, as it has after seven days.
+                let events = self.house.now() - SECOND * (5 + u32::from(seconds));
                 let over = Over { sessions: never, invitations: never, keyed_requests: never, events };
                 while self.house.store.purge(over).await.unwrap() > 0 {}
             }
