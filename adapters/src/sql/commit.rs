@@ -11,17 +11,33 @@ use private_chat_core::change::{
     Record, Ref, Running, TextSoFar, Version,
 };
 use private_chat_core::error::{Conflict, Failure};
-use private_chat_core::id::{MessageId, WorkspaceId};
+use private_chat_core::id::{ChatId, MessageId, WorkspaceId};
 use private_chat_core::model::chat::{Message, MessageStatus};
+use private_chat_core::time::Timestamp;
 use sqlx::Error;
 
 use super::code::{self, Code as _, EventCode, MEMBERSHIPS};
 use super::dialect::{Fault, fault};
-use super::read::RUNNING_OF;
+use super::read::{RUNNING_OF, through};
 use super::row;
 use super::seam::{Connection, args};
 use super::search;
 use super::statement;
+
+/// When the oldest event of a log happened that has none, or is closed.
+pub(super) const NO_EVENT: Timestamp = Timestamp::from_micros(i64::MAX);
+
+pub(super) const RUNNING_IN_CHAT: &str = concat!(
+    "SELECT r.message_id FROM running_replies r ",
+    through!("running_replies_of_workspace"),
+    " WHERE r.workspace_id = (SELECT c.workspace_id FROM chats c WHERE c.id = ?) AND r.chat_id = ? ORDER BY r.message_id"
+);
+
+pub(super) const COUNT_OF: &str =
+    "SELECT COUNT(*) FROM (SELECT 1 FROM running_replies r WHERE r.asked_by = ? LIMIT ?) n";
+
+pub(super) const COUNT_IN: &str =
+    "SELECT COUNT(*) FROM (SELECT 1 FROM running_replies r WHERE r.workspace_id = ? LIMIT ?) n";
 
 /// Why something was not written.
 pub(super) enum Refusal {
@@ -143,6 +159,8 @@ fn lock_order(changes: &[Change]) -> Vec<usize> {
 fn rank(change: &Change) -> (u8, [u8; 16], [u8; 16]) {
     const NONE: [u8; 16] = [0; 16];
     let key = match change {
+        // Into a chat that is locked for it.
+        Change::Insert(Record::Message(message)) => Ref::Chat(message.chat),
         Change::Insert(record) | Change::Update(record) => record.key(),
         Change::Delete(key, _) | Change::Expect(key, _) => *key,
         Change::Append(message, _) => Ref::Chat(message.chat),
@@ -187,6 +205,7 @@ fn inserted(changes: &[Change]) -> HashSet<Ref> {
 #[derive(Default)]
 struct Head {
     events: u64,
+    first_at: Option<Timestamp>,
     closes: bool,
 }
 
@@ -208,15 +227,20 @@ impl Unit<'_, '_> {
     async fn take_numbers(&mut self) -> Result<bool, Error> {
         let mut heads: BTreeMap<WorkspaceId, Head> = BTreeMap::new();
         for event in self.changes.events() {
-            heads.entry(event.workspace).or_default().events += 1;
+            let head = heads.entry(event.workspace).or_default();
+            head.events += 1;
+            head.first_at.get_or_insert(event.at);
         }
         for change in self.changes.changes() {
-            if let Change::Delete(Ref::Workspace(workspace), _) = change {
-                heads.entry(*workspace).or_default().closes = true;
+            match change {
+                Change::Delete(Ref::Workspace(workspace), _) => heads.entry(*workspace).or_default().closes = true,
+                // Locked for those who count.
+                Change::Cap { running: Running::In(workspace), .. } => drop(heads.entry(*workspace).or_default()),
+                _ => {}
             }
         }
         let mut headless = false;
-        for (workspace, Head { events, closes }) in heads {
+        for (workspace, Head { events, first_at, closes }) in heads {
             if self.inserts(&Ref::Workspace(workspace)) {
                 // The head comes with the workspace, and nobody else knows of it yet.
                 self.numbers.insert(workspace, 1);
@@ -225,14 +249,28 @@ impl Unit<'_, '_> {
             let sql = "UPDATE event_heads SET newest = newest + ?, closed = ? WHERE workspace_id = ? AND closed = 0";
             if self.connection.execute(sql, args![events, closes, &workspace]).await? == 0 {
                 headless |= events > 0;
-            } else if events > 0 {
-                let sql = "SELECT newest FROM event_heads WHERE workspace_id = ?";
+                continue;
+            }
+            if closes {
+                self.set_oldest(workspace, NO_EVENT).await?;
+            }
+            if let Some(at) = first_at {
+                let sql = "SELECT newest, oldest_at FROM event_heads WHERE workspace_id = ?";
                 let row = self.connection.fetch_one(sql, args![&workspace]).await?.ok_or(Error::RowNotFound)?;
-                let newest: EventNumber = row.columns().count().map_err(|odd| Error::Decode(odd.into()))?;
+                let read = row.read(|row| Ok((row.count::<EventNumber>()?, row.time()?)));
+                let (newest, oldest) = read.map_err(|odd| Error::Decode(odd.into()))?;
                 self.numbers.insert(workspace, newest - events + 1);
+                if oldest == NO_EVENT && !closes {
+                    self.set_oldest(workspace, at).await?;
+                }
             }
         }
         Ok(headless)
+    }
+
+    async fn set_oldest(&mut self, workspace: WorkspaceId, at: Timestamp) -> Result<(), Error> {
+        let sql = "UPDATE event_heads SET oldest_at = ? WHERE workspace_id = ?";
+        self.connection.execute(sql, args![at, &workspace]).await.map(drop)
     }
 
     /// Whether the unit makes a row of this key.
@@ -248,6 +286,14 @@ impl Unit<'_, '_> {
     async fn change(&mut self, change: &Change) -> Result<(), Stop> {
         match change {
             Change::Insert(record) => {
+                match record {
+                    Record::Message(message) => self.lock_chat(message.chat).await?,
+                    // The message that it begins with, if it is of this unit, went through the chat's row.
+                    Record::RunningReply(reply) if !self.appended.contains_key(&reply.message) => {
+                        self.lock_chat(reply.chat).await?;
+                    }
+                    _ => {}
+                }
                 let appended = &self.appended;
                 let seq = |message: MessageId| appended.get(&message).map(|to| to.seq);
                 one(statement::insert(self.connection, record, seq).await?, Conflict::Duplicate)?;
@@ -292,10 +338,17 @@ impl Unit<'_, '_> {
     }
 
     async fn insert_head(&mut self, workspace: WorkspaceId) -> Result<(), Stop> {
-        let events = self.changes.events().iter().filter(|event| event.workspace == workspace).count() as u64;
-        let sql = "INSERT INTO event_heads (workspace_id, newest, forgotten, closed) VALUES (?, ?, 0, 0)";
-        self.connection.execute(sql, args![&workspace, events]).await?;
+        let events = || self.changes.events().iter().filter(|event| event.workspace == workspace);
+        let (newest, oldest) = (events().count() as u64, events().next().map_or(NO_EVENT, |event| event.at));
+        let sql = "INSERT INTO event_heads (workspace_id, newest, forgotten, closed, oldest_at) VALUES (?, ?, 0, 0, ?)";
+        self.connection.execute(sql, args![&workspace, newest, oldest]).await?;
         Ok(())
+    }
+
+    /// Locks a chat that something is put into. The row of a deleted one is there still.
+    async fn lock_chat(&mut self, chat: ChatId) -> Result<(), Stop> {
+        let sql = "UPDATE chats SET version = version WHERE id = ? AND deleted = 0";
+        one(self.connection.execute(sql, args![&chat]).await?, Conflict::MissingParent)
     }
 
     /// Refuses what was put into a deleted workspace: its row is there still, and by foreign key locked from now on.
@@ -315,7 +368,7 @@ impl Unit<'_, '_> {
     async fn append(&mut self, message: &Message, follows: Follows) -> Result<(), Stop> {
         let at = message.created_at;
         let sql = "UPDATE chats SET message_count = message_count + 1, last_message_at = ?, active_at = ? \
-                   WHERE id = ? AND workspace_id = ?";
+                   WHERE id = ? AND workspace_id = ? AND deleted = 0";
         let rows = self.connection.execute(sql, args![at, at, &message.chat, &message.workspace]).await?;
         one(rows, Conflict::MissingParent)?;
         let row = match (follows, &message.parent) {
@@ -352,13 +405,9 @@ impl Unit<'_, '_> {
         let (count, owner) = match running {
             Running::Of(user) => {
                 self.connection.execute("UPDATE users SET version = version WHERE id = ?", args![user]).await?;
-                let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM running_replies r WHERE r.asked_by = ? LIMIT ?) n";
-                (sql, user.as_bytes())
+                (COUNT_OF, user.as_bytes())
             }
-            Running::In(workspace) => {
-                let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM running_replies r WHERE r.workspace_id = ? LIMIT ?) n";
-                (sql, workspace.as_bytes())
-            }
+            Running::In(workspace) => (COUNT_IN, workspace.as_bytes()),
         };
         let row = self.connection.fetch_one(count, args![owner, most]).await?.ok_or(Error::RowNotFound)?;
         let runs: u64 = row.columns().count().map_err(|odd| Error::Decode(odd.into()))?;
@@ -449,9 +498,21 @@ impl Unit<'_, '_> {
                 self.delete_counter(&Counter::Members(*workspace)).await?;
             }
             Ref::User(user) => self.delete_counter(&Counter::Memberships(*user)).await?,
+            Ref::Chat(chat) => self.delete_running(chat).await?,
             _ => {}
         }
         Ok(rows)
+    }
+
+    /// Deletes the running replies of a chat, whose row is locked, so that none begins. They are found without a lock and deleted by their keys, so
+    /// that nobody waits for those of other chats.
+    async fn delete_running(&mut self, chat: &ChatId) -> Result<(), Stop> {
+        let rows = self.connection.fetch(RUNNING_IN_CHAT, args![chat, chat]).await?;
+        for row in rows {
+            let reply: MessageId = row.columns().id()?;
+            self.connection.execute("DELETE FROM running_replies WHERE message_id = ?", args![&reply]).await?;
+        }
+        Ok(())
     }
 
     async fn delete_counter(&mut self, counter: &Counter) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use private_chat_core::change::{EventNumber, Instance, LoggedEvent, Version};
 use private_chat_core::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
-use private_chat_core::model::chat::{Audience, Chat, Message, RunningReply, Seq, Visibility};
+use private_chat_core::model::chat::{Audience, Chat, Message, RunningReply, Seq};
 use private_chat_core::model::idempotency::{KeyHash, KeyedRequest};
 use private_chat_core::model::installation::Installation;
 use private_chat_core::model::invitation::Invited;
@@ -25,8 +25,9 @@ use super::SqlStore;
 use super::code::{Code as _, MEMBERS};
 use super::row;
 use super::row::{
-    chat_columns, event_columns, installation_columns, invited_columns, joined_columns, keyed_request_columns,
-    membership_columns, message_columns, participant_columns, running_columns, session_columns, user_columns,
+    audience_columns, chat_columns, event_columns, installation_columns, invited_columns, joined_columns,
+    keyed_request_columns, membership_columns, message_columns, participant_columns, running_columns, session_columns,
+    user_columns,
 };
 use super::seam::{Arg, args};
 use super::search;
@@ -42,6 +43,13 @@ macro_rules! through {
     };
 }
 pub(super) use through;
+
+/// That a chat is not deleted: its messages are there still. Looked at once for all of a page.
+macro_rules! stands {
+    () => {
+        "(SELECT c.deleted FROM chats c WHERE c.id = ?) = 0"
+    };
+}
 
 /// How many keys one statement of a bulk look-up takes. The rest of the last one is filled up, so that there is one statement to prepare.
 const BULK: usize = 32;
@@ -307,7 +315,11 @@ pub(super) const INVITATIONS_OF: &str = concat!(
 #[async_trait]
 impl ChatRepository for SqlStore {
     async fn chat(&self, workspace: WorkspaceId, id: ChatId) -> Result<Option<Chat>> {
-        let sql = concat!("SELECT ", chat_columns!(), " FROM chats c WHERE c.id = ? AND c.workspace_id = ?");
+        let sql = concat!(
+            "SELECT ",
+            chat_columns!(),
+            " FROM chats c WHERE c.id = ? AND c.workspace_id = ? AND c.deleted = 0"
+        );
         self.database()?.first(sql, args![&id, &workspace], row::chat).await
     }
 
@@ -315,32 +327,9 @@ impl ChatRepository for SqlStore {
         if let Some(query) = &filter.query {
             return search::chats(self.database()?, &filter, query, page).await;
         }
-        // The first comparison of active_at alone is what both databases find the start of the range by. The viewer is looked up, once, because
-        // whoever's account is gone has made no chat any more.
-        let sql = concat!(
-            "SELECT ",
-            chat_columns!(),
-            " FROM chats c \
-             WHERE c.workspace_id = ? AND c.archived = ? \
-             AND c.active_at <= ? AND (c.active_at < ? OR c.id < ?) \
-             AND (c.visibility = ? OR c.created_by = (SELECT u.id FROM users u WHERE u.id = ?)) \
-             AND (? = 0 OR c.created_by = (SELECT u.id FROM users u WHERE u.id = ?)) \
-             ORDER BY c.active_at DESC, c.id DESC LIMIT ?"
-        );
-        let after = page.after.unwrap_or(NEWEST);
-        let args = args![
-            &filter.workspace,
-            filter.archived,
-            after.at,
-            after.at,
-            &after.id,
-            Visibility::Workspace.code(),
-            &filter.viewer,
-            filter.mine,
-            &filter.viewer,
-            page.limit.overfetch(),
-        ];
-        let found = self.database()?.all(sql, args, row::chat).await?;
+        let sql = if filter.mine { CHATS_OF } else { CHATS_SEEN_BY };
+        let args = chat_keys(&filter, page.after.as_ref().unwrap_or(&NEWEST), page.limit.overfetch());
+        let found = self.database()?.all(sql, &args, row::chat).await?;
         Ok(Page::from_overfetched(found, page.limit, |chat| ActivityKey {
             at: chat.active_at(),
             id: *chat.id.as_uuid(),
@@ -348,23 +337,19 @@ impl ChatRepository for SqlStore {
     }
 
     async fn audiences(&self, of: &[(WorkspaceId, ChatId)]) -> Result<Vec<(ChatId, Version, Audience)>> {
-        static SQL: LazyLock<String> = LazyLock::new(|| {
-            let head = concat!("SELECT ", chat_columns!(), " FROM chats c WHERE ");
-            bulk(head, "(c.workspace_id = ? AND c.id = ?)", " OR ")
-        });
         let mut found = Vec::with_capacity(of.len());
         for some in of.chunks(BULK) {
-            let keys: Vec<_> =
-                filled(some).flat_map(|(workspace, chat)| [Arg::from(workspace), Arg::from(chat)]).collect();
-            let chats = self.database()?.all(&SQL, &keys, row::chat).await?;
-            found.extend(chats.into_iter().map(|chat| (chat.id, chat.version, chat.audience())));
+            let keys: Vec<_> = filled(some).map(|(_, chat)| Arg::from(chat)).collect();
+            let audiences = self.database()?.all(&AUDIENCES, &keys, row::audience).await?;
+            found.extend(audiences.into_iter().filter(|(workspace, (chat, ..))| some.contains(&(*workspace, *chat))));
         }
-        Ok(found)
+        Ok(found.into_iter().map(|(_, audience)| audience).collect())
     }
 
     async fn message(&self, chat: ChatId, id: MessageId) -> Result<Option<Message>> {
-        let sql = concat!("SELECT ", message_columns!(), " FROM messages m WHERE m.id = ? AND m.chat_id = ?");
-        self.database()?.first(sql, args![&id, &chat], row::message).await
+        let sql =
+            concat!("SELECT ", message_columns!(), " FROM messages m WHERE m.id = ? AND m.chat_id = ? AND ", stands!());
+        self.database()?.first(sql, args![&id, &chat, &chat], row::message).await
     }
 
     async fn messages(&self, chat: ChatId, order: Order, page: PageRequest<Seq>) -> Result<Page<Message, Seq>> {
@@ -373,25 +358,99 @@ impl ChatRepository for SqlStore {
             Order::Descending => (MESSAGES_DOWN, Seq::MAX),
         };
         let after = page.after.unwrap_or(from);
-        let found = self.database()?.all(sql, args![&chat, after, page.limit.overfetch()], row::message).await?;
+        let found = self.database()?.all(sql, args![&chat, after, &chat, page.limit.overfetch()], row::message).await?;
         Ok(Page::from_overfetched(found, page.limit, |message| message.seq))
     }
 }
 
-const MESSAGES_UP: &str = concat!(
+/// Whose list those chats are in that every member may see.
+pub(super) const EVERYBODY: [u8; 16] = [0; 16];
+
+/// The keys of one range of chats, from the index alone: see [`WORKSPACES_OF`]. The first comparison of active_at alone is what both databases
+/// find the start of the range by.
+macro_rules! keys_of_chats {
+    ($index:literal, $whose:literal) => {
+        concat!(
+            "SELECT p.active_at, p.id FROM chats p ",
+            through!($index),
+            " WHERE p.workspace_id = ? AND p.archived = ? AND ",
+            $whose,
+            " AND p.active_at <= ? AND (p.active_at < ? OR p.id < ?) ORDER BY p.active_at DESC, p.id DESC LIMIT ?"
+        )
+    };
+}
+pub(super) use keys_of_chats;
+
+/// The keys of the chats that the viewer made, who is looked up, because whoever's account is gone has made no chat any more.
+macro_rules! own_chat_keys {
+    () => {
+        keys_of_chats!("chats_by_creator", "p.created_by = (SELECT u.id FROM users u WHERE u.id = ?)")
+    };
+}
+pub(super) use own_chat_keys;
+
+/// The keys of the chats that the viewer sees. Two ranges, of which the newest keys of both are taken: one that both are in would be as long as there
+/// are private chats of others.
+macro_rules! seen_chat_keys {
+    () => {
+        concat!(
+            "SELECT a.active_at, a.id FROM (",
+            keys_of_chats!("chats_by_activity", "p.seen_by = ?"),
+            ") a UNION ALL SELECT b.active_at, b.id FROM (",
+            keys_of_chats!("chats_by_activity", "p.seen_by = (SELECT u.id FROM users u WHERE u.id = ?)"),
+            ") b ORDER BY 1 DESC, 2 DESC LIMIT ?"
+        )
+    };
+}
+pub(super) use seen_chat_keys;
+
+/// The arguments for the keys of `most` chats: those of `own_chat_keys` where only the viewer's are asked for, else those of `seen_chat_keys`.
+pub(super) fn chat_keys<'a>(filter: &'a ChatFilter, after: &'a ActivityKey, most: i64) -> Vec<Arg<'a>> {
+    let ChatFilter { workspace, viewer, archived, mine, .. } = filter;
+    let own = args![workspace, *archived, viewer, after.at, after.at, &after.id, most];
+    if *mine {
+        return own.to_vec();
+    }
+    let everybodys = args![workspace, *archived, &EVERYBODY, after.at, after.at, &after.id, most];
+    [everybodys.as_slice(), own, args![most]].concat()
+}
+
+pub(super) const CHATS_OF: &str = concat!(
+    "SELECT ",
+    chat_columns!(),
+    " FROM (",
+    own_chat_keys!(),
+    ") k JOIN chats c ON c.id = k.id ORDER BY k.active_at DESC, k.id DESC"
+);
+
+pub(super) const CHATS_SEEN_BY: &str = concat!(
+    "SELECT ",
+    chat_columns!(),
+    " FROM (",
+    seen_chat_keys!(),
+    ") k JOIN chats c ON c.id = k.id ORDER BY k.active_at DESC, k.id DESC"
+);
+
+pub(super) static AUDIENCES: LazyLock<String> = LazyLock::new(|| {
+    bulk(concat!("SELECT ", audience_columns!(), " FROM chats c WHERE c.deleted = 0 AND c.id IN ("), "?", ", ") + ")"
+});
+
+pub(super) const MESSAGES_UP: &str = concat!(
     "SELECT ",
     message_columns!(),
     " FROM messages m \
-     WHERE m.chat_id = ? AND m.seq > ? \
-     ORDER BY m.seq ASC LIMIT ?"
+     WHERE m.chat_id = ? AND m.seq > ? AND ",
+    stands!(),
+    " ORDER BY m.seq ASC LIMIT ?"
 );
 
 pub(super) const MESSAGES_DOWN: &str = concat!(
     "SELECT ",
     message_columns!(),
     " FROM messages m \
-     WHERE m.chat_id = ? AND m.seq < ? \
-     ORDER BY m.seq DESC LIMIT ?"
+     WHERE m.chat_id = ? AND m.seq < ? AND ",
+    stands!(),
+    " ORDER BY m.seq DESC LIMIT ?"
 );
 
 /// The replies that run in the name of a process; also what a checkpoint answers.

@@ -3,9 +3,12 @@
 //! Names of authors and counts of members are looked up a row, not joined: MySQL may take a left join for a hash join while the joined table is
 //! small, and then reads, and sorts, a whole chat for one page of it.
 
-use private_chat_core::change::{Event, EventKind, Instance, LoggedEvent};
+use private_chat_core::change::{Event, EventKind, Instance, LoggedEvent, Version};
 use private_chat_core::error::Failure;
-use private_chat_core::model::chat::{Chat, Message, ReplyError, ReplyFault, RunningReply, Usage};
+use private_chat_core::id::{ChatId, WorkspaceId};
+use private_chat_core::model::chat::{
+    Audience, Chat, Message, ReplyError, ReplyFault, RunningReply, Usage, Visibility,
+};
 use private_chat_core::model::idempotency::{Fingerprint, KeyHash, KeyedRequest, Made};
 use private_chat_core::model::installation::Installation;
 use private_chat_core::model::invitation::{Invitation, Invited};
@@ -229,6 +232,23 @@ pub(super) fn chat(row: &mut Columns<'_>) -> Result<Chat> {
     })
 }
 
+macro_rules! audience_columns {
+    () => {
+        "c.workspace_id, c.id, c.version, c.visibility, (SELECT a.id FROM users a WHERE a.id = c.created_by)"
+    };
+}
+
+/// A chat's workspace, and who may see the chat in which version.
+pub(super) fn audience(row: &mut Columns<'_>) -> Result<(WorkspaceId, (ChatId, Version, Audience))> {
+    let (workspace, chat, version) = (row.id()?, row.id()?, row.version()?);
+    let (visibility, creator) = (row.kind()?, row.opt_id()?);
+    let audience = match visibility {
+        Visibility::Workspace => Audience::Everybody,
+        Visibility::Private => Audience::Only(creator),
+    };
+    Ok((workspace, (chat, version, audience)))
+}
+
 macro_rules! message_columns {
     () => {
         "m.id, m.workspace_id, m.chat_id, m.seq, m.parent_id, m.speaker, m.author_id, \
@@ -339,6 +359,7 @@ pub(super) fn instance(row: &mut Columns<'_>) -> Result<Instance> {
 }
 
 pub(super) use {
-    chat_columns, event_columns, installation_columns, invited_columns, joined_columns, keyed_request_columns,
-    membership_columns, message_columns, participant_columns, running_columns, session_columns, user_columns,
+    audience_columns, chat_columns, event_columns, installation_columns, invited_columns, joined_columns,
+    keyed_request_columns, membership_columns, message_columns, participant_columns, running_columns, session_columns,
+    user_columns,
 };

@@ -15,22 +15,20 @@ use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use private_chat_core::id::{ChatId, WorkspaceId};
-use private_chat_core::model::chat::{Chat, Message, MessageStatus, Seq, Visibility};
+use private_chat_core::model::chat::{Chat, Message, MessageStatus, Seq};
 use private_chat_core::model::search::{MOST_ASKED, Query, terms};
 use private_chat_core::page::{ActivityKey, Page, PageRequest};
 use private_chat_core::port::Result;
 use private_chat_core::port::store::ChatFilter;
-use private_chat_core::time::Timestamp;
 use sqlx::Error;
-use uuid::Uuid;
 
 use super::Database;
 use super::code::Code as _;
 use super::commit::{Refusal, Work};
-use super::read::{NEWEST, through};
+use super::read::{EVERYBODY, NEWEST, chat_keys, keys_of_chats, own_chat_keys, seen_chat_keys, through};
 use super::row;
 use super::row::chat_columns;
-use super::seam::{Arg, Connection, args};
+use super::seam::{Arg, Columns, Connection, args};
 
 /// How many chats a shard takes.
 const SHARD: u64 = 1_024;
@@ -41,7 +39,7 @@ const FORGOTTEN: usize = 500;
 /// How many chats a word may be in, or on MySQL how many blocks of texts, to be rare.
 pub(super) const RARE: u64 = 500;
 /// How many chats are walked for one page, at most.
-pub(super) const WALK: u64 = 1_000;
+pub(super) const WALK: i64 = 1_000;
 
 /// The number of a title among the texts of its chat: the messages' numbers begin at one.
 const TITLE: Seq = 0;
@@ -275,96 +273,113 @@ pub(super) async fn chats(
     query: &Query,
     page: PageRequest<ActivityKey>,
 ) -> Result<Page<Chat, ActivityKey>> {
-    let after = page.after.unwrap_or(NEWEST);
-    let words = match database {
-        Database::Sqlite { .. } => Words::Matching(matching(filter.workspace, query)),
-        Database::MySql(_) => Words::RarestFirst(query.terms().map(str::to_owned).collect()),
-    };
-    let (words, chats) = words.count(database, filter.workspace).await?;
-    if query.is_empty() || chats == 0 {
+    const STANDS: &str = "SELECT 1 FROM workspaces w WHERE w.id = ? AND w.deleted = 0";
+    if query.is_empty() || database.first(STANDS, args![&filter.workspace], row::number).await?.is_none() {
         return Ok(Page { items: Vec::new(), next: None });
     }
-    let viewer =
-        [Arg::from(Visibility::Workspace.code()), (&filter.viewer).into(), filter.mine.into(), (&filter.viewer).into()];
-    let range = args![&filter.workspace, filter.archived, after.at, after.at, &after.id];
-    let most = [Arg::from(page.limit.overfetch())];
-    let key = |chat: &Chat| ActivityKey { at: chat.active_at(), id: *chat.id.as_uuid() };
-    if chats <= RARE {
-        let (sql, words) = words.fetching(&filter.workspace);
-        let found = database.all(sql, &[&words, range.as_slice(), &viewer, &most].concat(), row::chat).await?;
-        return Ok(Page::from_overfetched(found, page.limit, key));
-    }
-    let end = database.first(WALK_END, &[range.as_slice(), args![WALK - 1]].concat(), row::activity).await?;
-    let to = end.unwrap_or(OLDEST);
-    let (sql, words) = words.walking();
-    let to = args![to.at, to.at, &to.id];
-    let found = database.all(sql, &[range.as_slice(), to, &viewer, &words, &most].concat(), row::chat).await?;
-    let page = Page::from_overfetched(found, page.limit, key);
+    let search = Search { database, filter, most: page.limit.overfetch() };
+    let after = page.after.unwrap_or(NEWEST);
+    let (found, end) = match database {
+        Database::Sqlite { .. } => search.by_texts(query, after).await?,
+        Database::MySql(_) => search.by_postings(query, after).await?,
+    };
+    let page =
+        Page::from_overfetched(found, page.limit, |chat| ActivityKey { at: chat.active_at(), id: *chat.id.as_uuid() });
     Ok(Page { next: page.next.or(end), ..page })
 }
 
-/// After every last page.
-const OLDEST: ActivityKey = ActivityKey { at: Timestamp::from_micros(i64::MIN), id: Uuid::nil() };
-
-/// What is asked for, in the words of one database.
-enum Words {
-    /// SQLite's one expression.
-    Matching(String),
-    /// MySQL's terms. Whatever is fetched goes by the first, and looks for the others where that one is.
-    RarestFirst(Vec<String>),
+/// One page of a search.
+struct Search<'s> {
+    database: &'s Database,
+    filter: &'s ChatFilter,
+    /// How many chats are asked for: one more than the page has.
+    most: i64,
 }
 
-impl Words {
-    /// Counts the chats that have them in one text, and on MySQL the blocks of texts that have the rarest of them; up to one more than [`RARE`].
-    async fn count(self, database: &Database, workspace: WorkspaceId) -> Result<(Self, u64)> {
-        let count = async |sql, args: &[Arg<'_>]| {
-            let count = database.first(sql, args, row::number).await?.unwrap_or_default();
-            Ok(u64::try_from(count).unwrap_or_default())
-        };
-        match self {
-            Self::Matching(words) if words.is_empty() => Ok((Self::Matching(words), 0)),
-            Self::Matching(words) => {
-                let chats = count(COUNT_TEXTS, args![&words, &words, RARE + 1]).await?;
-                Ok((Self::Matching(words), chats))
+/// The chats that were found, and where the list was left, if not at its end.
+type Found = (Vec<Chat>, Option<ActivityKey>);
+
+/// A part of the list of chats, from a key on.
+fn range<'a>(filter: &'a ChatFilter, after: &'a ActivityKey) -> [Arg<'a>; 5] {
+    [(&filter.workspace).into(), filter.archived.into(), after.at.into(), after.at.into(), (&after.id).into()]
+}
+
+/// Who looks at it.
+fn viewed(filter: &ChatFilter) -> [Arg<'_>; 4] {
+    let viewer = Arg::from(&filter.viewer);
+    [Arg::from(&EVERYBODY), viewer, filter.mine.into(), viewer]
+}
+
+impl Search<'_> {
+    async fn by_texts(&self, query: &Query, after: ActivityKey) -> Result<Found> {
+        let words = matching(self.filter.workspace, query);
+        let hits = self.database.all(HITS, args![&words, &words, RARE + 1], row::number).await?;
+        if hits.len() as u64 <= RARE {
+            return Ok((self.fetch(&hits, after).await?, None));
+        }
+        let (mut found, mut walked, mut last) = (Vec::new(), 0, after);
+        while walked < WALK {
+            // Few at first: of a common word, they are enough.
+            let some = (walked * 2).max(2 * self.most).min(WALK - walked);
+            let sql = if self.filter.mine { LISTED_OF } else { LISTED_SEEN_BY };
+            let chats = self.database.all(sql, &chat_keys(self.filter, &last, some), listed_chat).await?;
+            let mut places: Vec<_> = chats.iter().filter_map(|(_, place)| *place).collect();
+            places.sort_unstable();
+            let asked = format!("{places:?}");
+            let hits = self.database.all(HITS_AMONG, args![&asked, &words, &words], row::number).await?;
+            let hits: Vec<_> = hits.into_iter().filter(|place| places.binary_search(place).is_ok()).collect();
+            found.extend(self.fetch(&hits, last).await?);
+            walked += some;
+            match chats.last() {
+                Some((key, _)) if i64::try_from(chats.len()) == Ok(some) => last = *key,
+                _ => return Ok((found, None)),
             }
-            Self::RarestFirst(terms) => {
-                let mut counted = Vec::with_capacity(terms.len());
-                for term in terms {
-                    let blocks: u64 =
-                        count(COUNT_POSTINGS, &[bytes(&term), (&workspace).into(), (RARE + 1).into()]).await?;
-                    counted.push((blocks, term));
-                    if blocks == 0 {
-                        break;
-                    }
-                }
-                counted.sort_unstable();
-                let rarest = counted.first().map_or(0, |(blocks, _)| *blocks);
-                Ok((Self::RarestFirst(counted.into_iter().map(|(_, term)| term).collect()), rarest))
+            if i64::try_from(found.len()).is_ok_and(|found| found >= self.most) {
+                break;
             }
         }
+        Ok((found, Some(last)))
     }
 
-    /// What fetches all chats that have them, and the arguments that stand first.
-    fn fetching<'a>(&'a self, workspace: &'a WorkspaceId) -> (&'static str, Vec<Arg<'a>>) {
-        match self {
-            Self::Matching(words) => (FETCH_TEXTS, vec![words.into(), words.into(), (RARE + 1).into()]),
-            Self::RarestFirst(terms) => {
-                (&FETCH_POSTINGS[terms.len() - 1], terms.iter().map(bytes).chain([workspace.into()]).collect())
-            }
-        }
+    /// Those of the chats at these places that come after a key, and that the viewer may see.
+    async fn fetch(&self, places: &[i64], after: ActivityKey) -> Result<Vec<Chat>> {
+        let places = format!("{places:?}");
+        let (range, viewed) = (range(self.filter, &after), viewed(self.filter));
+        let args = [args![&places], range.as_slice(), &viewed, &[self.most.into()]].concat();
+        self.database.all(FETCH, &args, row::chat).await
     }
 
-    /// What asks each chat of the list whether it has them, and the arguments for that.
-    fn walking(&self) -> (&'static str, Vec<Arg<'_>>) {
-        match self {
-            Self::Matching(words) => (WALK_TEXTS, vec![words.into()]),
-            Self::RarestFirst(terms) => (&WALK_POSTINGS[terms.len() - 1], terms.iter().map(bytes).collect()),
+    async fn by_postings(&self, query: &Query, after: ActivityKey) -> Result<Found> {
+        let workspace = Arg::from(&self.filter.workspace);
+        let mut terms = Vec::with_capacity(query.terms().len());
+        for term in query.terms().map(str::as_bytes).map(Arg::Bytes) {
+            let blocks =
+                self.database.first(COUNT_POSTINGS, &[term, workspace, (RARE + 1).into()], row::number).await?;
+            match blocks.unwrap_or_default() {
+                0 => return Ok((Vec::new(), None)),
+                blocks => terms.push((blocks, term)),
+            }
         }
+        // Whatever is looked for goes by the rarest, and for the others only where that one is.
+        terms.sort_by_key(|(blocks, _)| *blocks);
+        let rare = terms[0].0.unsigned_abs() <= RARE;
+        let terms: Vec<_> = terms.into_iter().map(|(_, term)| term).collect();
+        let (range, viewed, most) = (range(self.filter, &after), viewed(self.filter), [self.most.into()]);
+        if rare {
+            let args = [&terms, [workspace].as_slice(), &range, &viewed, &most].concat();
+            return Ok((self.database.all(&FETCH_POSTINGS[terms.len() - 1], &args, row::chat).await?, None));
+        }
+        let keys = chat_keys(self.filter, &after, WALK);
+        let sql = if self.filter.mine { WALK_END_OF } else { WALK_END_SEEN_BY };
+        let end = self.database.first(sql, &[keys.as_slice(), args![WALK - 1]].concat(), row::activity).await?;
+        let sql = if self.filter.mine { &WALK_POSTINGS_OF } else { &WALK_POSTINGS_SEEN_BY };
+        let args = [keys.as_slice(), &terms, &most].concat();
+        Ok((self.database.all(&sql[terms.len() - 1], &args, row::chat).await?, end))
     }
 }
 
-fn bytes(term: &String) -> Arg<'_> {
-    Arg::Bytes(term.as_bytes())
+fn listed_chat(row: &mut Columns<'_>) -> Result<(ActivityKey, Option<i64>)> {
+    Ok((row::activity(row)?, row.opt_int()?))
 }
 
 /// A part of the list of chats: the archived or the others, from a key on.
@@ -374,17 +389,10 @@ macro_rules! range {
     };
 }
 
-/// Up to a key, that one included.
-macro_rules! to {
-    () => {
-        "c.active_at >= ? AND (c.active_at > ? OR c.id >= ?)"
-    };
-}
-
 /// What the viewer may see, and wants to. They are looked up, once, because whoever's account is gone has made no chat any more.
 macro_rules! viewed {
     () => {
-        "(c.visibility = ? OR c.created_by = (SELECT u.id FROM users u WHERE u.id = ?)) \
+        "(c.seen_by = ? OR c.seen_by = (SELECT u.id FROM users u WHERE u.id = ?)) \
          AND (? = 0 OR c.created_by = (SELECT u.id FROM users u WHERE u.id = ?))"
     };
 }
@@ -395,53 +403,62 @@ macro_rules! ordered {
     };
 }
 
-/// The last of the chats that one page looks at. All are counted, whoever may see them, so that this reads the index alone.
-pub(super) const WALK_END: &str = concat!(
-    "SELECT c.active_at, c.id FROM chats c ",
-    through!("chats_by_activity"),
-    " WHERE ",
-    range!(),
-    " ORDER BY c.active_at DESC, c.id DESC LIMIT 1 OFFSET ?"
-);
-
-/// The chats with a text that matches the first two arguments, which are the same: each time the list is entered anew behind the last chat. Up to
-/// as many as the third says.
-macro_rules! hits {
-    () => {
-        "WITH RECURSIVE hit (place) AS ( \
-         SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? ORDER BY t.rowid LIMIT 1) >> 32 \
-         UNION ALL \
-         SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? AND t.rowid >= (hit.place + 1) << 32 \
-         ORDER BY t.rowid LIMIT 1) >> 32 FROM hit WHERE hit.place IS NOT NULL LIMIT ?) "
+/// The last of the chats that one page looks at.
+macro_rules! walk_end {
+    ($keys:ident) => {
+        concat!(
+            "SELECT k.active_at, k.id FROM (",
+            $keys!(),
+            ") k ORDER BY k.active_at DESC, k.id DESC LIMIT 1 OFFSET ?"
+        )
     };
 }
+const WALK_END_OF: &str = walk_end!(own_chat_keys);
+pub(super) const WALK_END_SEEN_BY: &str = walk_end!(seen_chat_keys);
 
-pub(super) const COUNT_TEXTS: &str = concat!(hits!(), "SELECT COUNT(hit.place) FROM hit");
+/// The places of chats that have a text that matches the first two arguments, which are the same: each time the list is entered anew behind the last
+/// chat. Up to as many as the third says.
+pub(super) const HITS: &str = "WITH RECURSIVE hit (place) AS ( \
+    SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? ORDER BY t.rowid LIMIT 1) >> 32 \
+    UNION ALL \
+    SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? AND t.rowid >= (hit.place + 1) << 32 \
+    ORDER BY t.rowid LIMIT 1) >> 32 FROM hit WHERE hit.place IS NOT NULL LIMIT ?) \
+    SELECT hit.place FROM hit WHERE hit.place IS NOT NULL";
+
+/// The same for the places of a list, and maybe some others: each time the list is entered anew at the next place asked for. FTS5 does not stop at the
+/// end of a range of numbers where it looks for several words, but at the next text that has them all; so that text says where to go on, and what lies
+/// between is passed once, not for each place anew.
+pub(super) const HITS_AMONG: &str = "WITH RECURSIVE asked (place) AS MATERIALIZED (SELECT k.value FROM json_each(?) k), hit (place) AS ( \
+    SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? \
+    AND t.rowid >= (SELECT MIN(a.place) FROM asked a) << 32 ORDER BY t.rowid LIMIT 1) >> 32 \
+    UNION ALL \
+    SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? \
+    AND t.rowid >= (SELECT MIN(a.place) FROM asked a WHERE a.place > hit.place) << 32 ORDER BY t.rowid LIMIT 1) >> 32 \
+    FROM hit WHERE hit.place < (SELECT MAX(a.place) FROM asked a)) \
+    SELECT hit.place FROM hit WHERE hit.place IS NOT NULL";
+
+/// A part of the list, with the places of the chats.
+macro_rules! listed {
+    ($keys:ident) => {
+        concat!(
+            "SELECT k.active_at, k.id, (SELECT s.shard << 10 | s.slot FROM search_chats s WHERE s.chat_id = k.id) FROM (",
+            $keys!(),
+            ") k ORDER BY k.active_at DESC, k.id DESC"
+        )
+    };
+}
+const LISTED_OF: &str = listed!(own_chat_keys);
+pub(super) const LISTED_SEEN_BY: &str = listed!(seen_chat_keys);
 
 // SQLite joins in the order of a CROSS JOIN.
-pub(super) const FETCH_TEXTS: &str = concat!(
-    hits!(),
+pub(super) const FETCH: &str = concat!(
     "SELECT ",
     chat_columns!(),
-    " FROM hit CROSS JOIN search_chats s ON s.shard = hit.place >> 10 AND s.slot = hit.place & 1023 \
+    " FROM json_each(?) k CROSS JOIN search_chats s ON s.shard = k.value >> 10 AND s.slot = k.value & 1023 \
      CROSS JOIN chats c ON c.id = s.chat_id WHERE ",
     range!(),
     " AND ",
     viewed!(),
-    ordered!()
-);
-
-pub(super) const WALK_TEXTS: &str = concat!(
-    "SELECT ",
-    chat_columns!(),
-    " FROM chats c WHERE ",
-    range!(),
-    " AND ",
-    to!(),
-    " AND ",
-    viewed!(),
-    " AND EXISTS (SELECT 1 FROM search_chats s CROSS JOIN search_texts t WHERE s.chat_id = c.id AND t.search_texts MATCH ? \
-     AND t.rowid BETWEEN (s.shard << 10 | s.slot) << 32 AND ((s.shard << 10 | s.slot) << 32) + 4294967295)",
     ordered!()
 );
 
@@ -467,24 +484,22 @@ pub(super) static FETCH_POSTINGS: LazyLock<Vec<String>> = LazyLock::new(|| {
 });
 
 /// For each number of terms, from one on.
-pub(super) static WALK_POSTINGS: LazyLock<Vec<String>> = LazyLock::new(|| {
+static WALK_POSTINGS_OF: LazyLock<Vec<String>> = LazyLock::new(|| walk_postings(own_chat_keys!()));
+pub(super) static WALK_POSTINGS_SEEN_BY: LazyLock<Vec<String>> = LazyLock::new(|| walk_postings(seen_chat_keys!()));
+
+fn walk_postings(keys: &str) -> Vec<String> {
     // A scalar, asked for chat by chat: MySQL would turn an EXISTS into a join, and might begin with the words.
     let sql = |more: String, together: String| {
         format!(
-            "SELECT {columns} FROM chats c {through} WHERE {range} AND {to} AND {viewed} \
-             AND (SELECT 1 FROM search_chats s \
+            "SELECT {columns} FROM ({keys}) k STRAIGHT_JOIN chats c ON c.id = k.id \
+             WHERE (SELECT 1 FROM search_chats s \
              STRAIGHT_JOIN search_postings p ON p.shard = s.shard AND p.term = ? AND p.slot = s.slot{more} \
-             WHERE s.chat_id = c.id AND {together} <> 0 LIMIT 1) = 1{ordered}",
-            columns = chat_columns!(),
-            through = through!("chats_by_activity"),
-            range = range!(),
-            to = to!(),
-            viewed = viewed!(),
-            ordered = ordered!()
+             WHERE s.chat_id = k.id AND {together} <> 0 LIMIT 1) = 1 ORDER BY k.active_at DESC, k.id DESC LIMIT ?",
+            columns = chat_columns!()
         )
     };
     (0..MOST_ASKED).map(|others| with_others(others, sql)).collect()
-});
+}
 
 /// Makes a statement that looks for so many other terms in the blocks that have the first, and takes the texts that they all have.
 fn with_others(others: usize, sql: impl Fn(String, String) -> String) -> String {

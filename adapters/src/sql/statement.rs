@@ -290,7 +290,7 @@ pub(super) async fn update(connection: &mut Connection<'_>, record: &Record) -> 
         Record::Chat(it) => {
             let sql = "UPDATE chats SET title = ?, visibility = ?, model = ?, system_prompt = ?, archived = ?, created_by = ?, \
                        active_at = COALESCE(last_message_at, ?), created_at = ?, updated_at = ?, version = version + 1 \
-                       WHERE id = ? AND version = ?";
+                       WHERE id = ? AND deleted = 0 AND version = ?";
             let args = args![
                 &it.title,
                 it.visibility.code(),
@@ -337,7 +337,8 @@ async fn update_message(connection: &mut Connection<'_>, it: &Message) -> Result
     let sql = "UPDATE messages SET parent_id = ?, speaker = ?, author_id = ?, content = ?, reasoning = ?, status = ?, model = ?, \
                provider = ?, prompt_tokens = ?, completion_tokens = ?, total_tokens = ?, finish_reason = ?, error_code = ?, \
                error_detail = ?, created_at = ?, updated_at = ?, version = version + 1 \
-               WHERE chat_id = ? AND seq = ? AND id = ? AND version = ?";
+               WHERE chat_id = ? AND seq = ? AND id = ? \
+               AND EXISTS (SELECT 1 FROM chats c WHERE c.id = messages.chat_id AND c.deleted = 0) AND version = ?";
     let args = args![
         it.parent.as_ref(),
         it.speaker.code(),
@@ -385,8 +386,15 @@ const fn guarded(key: &Ref) -> (&'static str, &'static str) {
         ),
         Ref::Membership(..) => guarded!("memberships", "workspace_id = ? AND user_id = ?"),
         Ref::Invitation(_) => guarded!("invitations", "id = ?"),
-        Ref::Chat(_) => guarded!("chats", "id = ?"),
-        Ref::Message(..) => guarded!("messages", "chat_id = ? AND id = ?"),
+        // Its messages are many: as a workspace.
+        Ref::Chat(_) => (
+            guarded!("chats", "id = ? AND deleted = 0").0,
+            "UPDATE chats SET deleted = 1, created_by = NULL, version = version + 1 WHERE id = ? AND deleted = 0 AND version = ?",
+        ),
+        Ref::Message(..) => guarded!(
+            "messages",
+            "chat_id = ? AND id = ? AND EXISTS (SELECT 1 FROM chats c WHERE c.id = messages.chat_id AND c.deleted = 0)"
+        ),
         Ref::RunningReply(_) => guarded!("running_replies", "message_id = ?"),
         Ref::Instance(_) => guarded!("instances", "id = ?"),
         Ref::KeyedRequest(..) => guarded!("keyed_requests", "user_id = ? AND key_hash = ?"),
@@ -417,7 +425,7 @@ pub(super) async fn expect(connection: &mut Connection<'_>, key: &Ref, version: 
     connection.execute(guarded(key).0, &guard(key, version)).await
 }
 
-/// Deletes the row of this key and version; a workspace is only marked.
+/// Deletes the row of this key and version; a workspace and a chat are only marked.
 pub(super) async fn delete(connection: &mut Connection<'_>, key: &Ref, version: Version) -> Result<u64, Error> {
     connection.execute(guarded(key).1, &guard(key, version)).await
 }

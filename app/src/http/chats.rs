@@ -11,7 +11,9 @@ use private_chat_core::usecase::chats::{ChatChange, NewChat, NewMessage, Opened,
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::caller::{CreateChat, DeleteChat, EditChat, In, InCharge, InChat, ReadChats, Send, StopReply};
+use super::caller::{
+    AtMessage, CreateChat, DeleteChat, EditChat, In, InCharge, InChat, ItsAuthor, ReadChats, Send, StopReply,
+};
 use super::edge::events::{EventStream, OrEvents, WantsEvents};
 use super::edge::fault::{Codes, Failed};
 use super::edge::guard::{By, Id, Query};
@@ -306,8 +308,7 @@ impl ChatsApi {
     /// Send a message
     ///
     /// With `Accept: text/event-stream` the answer is the stream of the reply, from `message.created` to its end. Else it comes once the reply
-    /// has ended, however it ended. Going away stops nothing: the reply belongs to the server. 429 where as many replies run as may, with the
-    /// headers `Retry-After`, `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`.
+    /// has ended, however it ended. Going away stops nothing: the reply belongs to the server.
     #[oai(path = "/chat/:chat_id/message", method = "post", operation_id = "send_message")]
     async fn send(
         &self,
@@ -332,7 +333,7 @@ impl ChatsApi {
     #[oai(path = "/chat/:chat_id/message/:message_id", method = "patch", operation_id = "edit_message")]
     async fn edit(
         &self,
-        by: By<InChat<Send>>,
+        by: By<ItsAuthor>,
         message_id: Id<MessageId>,
         wants_events: WantsEvents,
         #[oai(name = "Idempotency-Key")] input: Repeat<EditMessageRequest>,
@@ -348,7 +349,7 @@ impl ChatsApi {
     #[oai(path = "/chat/:chat_id/message/:message_id/regenerate", method = "post", operation_id = "regenerate_reply")]
     async fn regenerate(
         &self,
-        by: By<InChat<Send>>,
+        by: By<AtMessage<Send>>,
         message_id: Id<MessageId>,
         wants_events: WantsEvents,
         #[oai(name = "Idempotency-Key")] input: Repeat<Option<RegenerateReplyRequest>>,

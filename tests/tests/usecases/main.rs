@@ -7,11 +7,13 @@
 mod accounts;
 mod branches;
 mod caps;
+mod conversations;
 mod crowd;
 mod deaths;
 mod deletion;
 mod ends;
 mod feeds;
+mod fuzz;
 mod house;
 mod housekeeping;
 mod invitations;

@@ -214,7 +214,7 @@ pub(super) async fn assert_that_words_are_found(store: &Arc<SqlStore>) {
 pub(super) async fn assert_that_all_ways_find_the_same(store: &SqlStore) {
     people(store).await;
     // The rare ones are the oldest: the list would have to be walked to its end.
-    let count = u128::from(WALK + RARE);
+    let count = u128::from(WALK.unsigned_abs() + RARE);
     for n in (1..=count).collect::<Vec<_>>().chunks(100) {
         let chats = n.iter().fold(Changes::new(), |changes, n| {
             let words =

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use event_listener::Event as Signal;
-use futures_channel::mpsc;
 
+use super::seats::{Seat, Seats, give_way, hand_out};
 use super::{Delta, LiveEvent, Part, blank};
 use crate::change::{EventNumber, Version};
 use crate::id::{ChatId, MessageId, UserId, WorkspaceId};
@@ -89,17 +89,26 @@ impl Delivery {
         self.event.as_ref()
     }
 
-    /// For all but one user, who knows it already.
-    fn except(user: Option<UserId>, others: Arc<Self>) -> Arc<Self> {
-        let rendered = OnceLock::new();
-        Arc::new(Self { number: None, gate: None, event: None, others: Some((user, others)), rendered })
+    /// This text and more of it as one, where the one goes right behind the other.
+    pub(super) fn followed_by(&self, more: &Self) -> Option<Arc<Self>> {
+        let (Some(LiveEvent::Delta(first)), Some(LiveEvent::Delta(second))) = (self.event(), more.event()) else {
+            return None;
+        };
+        let same_gate = match (&self.gate, &more.gate) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        if !same_gate || first.offset + first.added.chars().count() != second.offset {
+            return None;
+        }
+        let both = Delta { added: [&*first.added, &second.added].concat(), ..first.clone() };
+        Some(Self::new(None, self.gate.clone(), Some(LiveEvent::Delta(both))))
     }
 
-    /// The chat that is new to all but one user, and who that is.
-    fn shows(&self) -> Option<(Option<UserId>, ChatId)> {
-        let (creator, others) = self.others.as_ref()?;
-        match others.event()? {
-            LiveEvent::ChatCreated(chat) => Some((*creator, chat.id)),
+    /// The chat that is new to all but one user.
+    fn shows(&self) -> Option<ChatId> {
+        match self.others.as_ref()?.1.event()? {
+            LiveEvent::ChatCreated(chat) => Some(chat.id),
             _ => None,
         }
     }
@@ -206,17 +215,6 @@ impl Growing {
     }
 }
 
-/// A watcher's place: where its deliveries are put.
-pub(super) struct Seat {
-    pub(super) watcher: u64,
-    pub(super) queue: mpsc::Sender<Arc<Delivery>>,
-}
-
-/// Hands a delivery to all; those who can't take it lose their seat and will join anew.
-pub(super) fn hand_out(seats: &mut Vec<Seat>, delivery: &Arc<Delivery>) {
-    seats.retain_mut(|seat| seat.queue.try_send(delivery.clone()).is_ok());
-}
-
 #[derive(Default)]
 pub(super) struct RoomState {
     /// The last event handed out; none while no tail runs.
@@ -224,7 +222,7 @@ pub(super) struct RoomState {
     /// Events of this process that came before their predecessors.
     pub(super) early: BTreeMap<EventNumber, Arc<Delivery>>,
     pub(super) growing: HashMap<MessageId, Growing>,
-    pub(super) seats: Vec<Seat>,
+    pub(super) seats: Seats,
     gates: HashMap<ChatId, Arc<Gate>>,
 }
 
@@ -242,13 +240,13 @@ impl RoomState {
                 // The end of a reply that runs elsewhere comes before the last of its text was looked at.
                 self.follow(message);
             }
-            hand_out(&mut self.seats, &delivery);
+            self.seats.tell(&delivery);
             match delivery.event() {
                 Some(LiveEvent::MessageCreated(message)) => {
                     // Text that came before its reply was announced.
                     let so_far = self.growing.get(&message.id).map(Growing::so_far);
                     for delivery in so_far.into_iter().flatten() {
-                        hand_out(&mut self.seats, &delivery);
+                        self.seats.tell(&delivery);
                     }
                 }
                 Some(LiveEvent::MessageEnded(message)) => {
@@ -264,14 +262,14 @@ impl RoomState {
                 }
                 _ => {}
             }
-            if let Some((creator, chat)) = delivery.shows() {
+            if let Some(chat) = delivery.shows() {
                 // Those to whom it is new know nothing of the replies that run in it.
                 let running =
                     self.growing.values().filter(|growing| growing.chat() == chat && growing.created <= number);
                 let told: Vec<_> =
                     running.flat_map(|growing| [growing.begun()].into_iter().chain(growing.so_far())).collect();
                 for delivery in told {
-                    hand_out(&mut self.seats, &Delivery::except(creator, delivery));
+                    self.seats.tell(&delivery);
                 }
             }
             next = self.early.remove(&(number + 1)).map(|delivery| (number + 1, delivery));
@@ -302,7 +300,7 @@ impl RoomState {
         let delivery = Delivery::new(None, Some(growing.gate.clone()), Some(LiveEvent::Delta(delta)));
         hand_out(&mut growing.askers, &delivery);
         if announced {
-            hand_out(&mut self.seats, &delivery);
+            self.seats.tell(&delivery);
         }
     }
 
@@ -316,7 +314,7 @@ impl RoomState {
 
     /// Takes away one watcher's seats.
     pub(super) fn take_seats(&mut self, watcher: u64) {
-        self.seats.retain(|seat| seat.watcher != watcher);
+        self.seats.leave(watcher);
         for growing in self.growing.values_mut() {
             growing.askers.retain(|seat| seat.watcher != watcher);
         }
@@ -393,6 +391,17 @@ impl Room {
         } else if number > last {
             state.early.insert(number, delivery);
             self.wake.notify(usize::MAX);
+        }
+    }
+
+    /// Tells those who watch what there is to tell, for as long as it is polled.
+    pub(super) async fn tell_in_rounds(&self) {
+        loop {
+            let more = self.lock().seats.proceed();
+            match more {
+                None => give_way().await,
+                Some(more) => more.await,
+            }
         }
     }
 

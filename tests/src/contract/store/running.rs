@@ -1,5 +1,6 @@
 //! Promises of how many replies run: their caps, and the places that are free again.
 
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -183,7 +184,7 @@ pub(super) async fn frees_a_running_replys_place_whichever_way_it_goes(store: Db
         attempt(&store, Changes::new().update(asked)).await.unwrap();
         let running = store.running(running.message).await.unwrap().unwrap();
         let checkpoint = Checkpoint { instance: living.id, beat: 1, texts: Vec::new(), at: now() };
-        assert_eq!(store.checkpoint(checkpoint).await.unwrap().running, [running.clone()]);
+        assert_eq!(store.checkpoint(checkpoint).await.unwrap().running, slice::from_ref(&running));
         let stale = Message { version: reply.version.next(), ..reply.clone() };
         assert!(attempt(&store, ending(&stale, &running, status)).await.is_err());
         assert_run(&store, Running::Of(user.id), 1).await;
@@ -235,7 +236,7 @@ pub(super) async fn frees_a_running_replys_place_whichever_way_it_goes(store: Db
     attempt(&store, Changes::new().insert(dying)).await.unwrap();
     let (reply, running) = begin(&scene, &scene.chat, &dying, 1).await;
     attempt(&store, Changes::new().delete(dying)).await.unwrap();
-    assert_eq!(store.running_of(None).await.unwrap(), [running.clone()]);
+    assert_eq!(store.running_of(None).await.unwrap(), slice::from_ref(&running));
     assert_run(&store, Running::Of(user.id), 1).await;
     let buried = race(4, |_| {
         let (store, end) = (store.clone(), ending(&reply, &running, MessageStatus::Interrupted));

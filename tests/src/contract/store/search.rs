@@ -2,6 +2,7 @@
 //! by them, and by nothing else.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use private_chat_core::change::{Changes, Checkpoint, Follows, TextSoFar, Version};
 use private_chat_core::error::Conflict;
@@ -384,7 +385,7 @@ pub(super) async fn finds_only_what_the_viewer_may_see(store: Db) {
     attempt(&store, joining(workspace, &bob, Role::Member)).await.unwrap();
     // Of each chat the title or a message has the word.
     let by = |creator, visibility, archived, n: usize| {
-        let title = (n % 2 == 0).then(|| "Treasure".to_owned());
+        let title = n.is_multiple_of(2).then(|| "Treasure".to_owned());
         Chat { visibility, archived, title, ..a_chat(workspace, creator) }
     };
     let (open, private) = (Visibility::Workspace, Visibility::Private);
@@ -533,8 +534,8 @@ pub(super) async fn pages_through_what_is_found_most_recently_active_first_witho
         all.insert(Chat { title: Some(title.into()), ..a_chat(workspace, &other) })
     });
     attempt(&store, rest).await.unwrap();
-    assert_eq!(walk(&store, &deep, 2).await, [relic.clone()]);
-    assert_eq!(walk(&store, &asking(&scene, "lanterns unearthed"), 2).await, [relic.clone()]);
+    assert_eq!(walk(&store, &deep, 2).await, slice::from_ref(&relic));
+    assert_eq!(walk(&store, &asking(&scene, "lanterns unearthed"), 2).await, slice::from_ref(&relic));
     let own = ChatFilter { mine: true, ..asking(&scene, "lanterns") };
     assert_eq!(walk(&store, &own, 2).await.last(), Some(&relic));
 }
