@@ -63,8 +63,9 @@ impl Idempotency {
             };
             let version = expired.as_ref().map(|noted| noted.version);
             let outcome = first(Stamp(Some(Stamped { user, request, expired: version, now }))).await;
-            // It may conflict with itself, sent twice at once: then it was done, and nothing stands against it.
-            let beaten = matches!(outcome, Err(Error::Conflict(_)))
+            // It may conflict with itself, sent twice at once, or find the place taken that it took: then it was done, and nothing stands
+            // against it.
+            let beaten = matches!(outcome, Err(Error::Conflict(_) | Error::TooManyReplies { .. }))
                 && self.ports.users.keyed_request(user, request.key).await? != expired;
             if !beaten {
                 return outcome;

@@ -19,12 +19,12 @@ use private_chat_core::model::workspace::{Joined, Membership, Participant, Role}
 use private_chat_core::page::{Limit, PageRequest};
 use private_chat_core::policy::Right;
 use private_chat_core::port::Ports;
-use private_chat_core::port::inference::Inference;
+use private_chat_core::port::inference::{Completion, Inference};
 use private_chat_core::port::passwords::PasswordHasher as _;
 use private_chat_core::port::store::{ChatRepository as _, Order, UnitOfWork as _, WorkspaceRepository as _};
 use private_chat_core::time::Timestamp;
 use private_chat_core::usecase::auth::{Actor, SignedIn};
-use private_chat_core::usecase::chats::{ChatChange, InChat, NewChat, NewMessage, Sent};
+use private_chat_core::usecase::chats::{ChatChange, InChat, NewChat, NewMessage, Regeneration, Sent};
 use private_chat_core::usecase::invitations::Which;
 use private_chat_core::usecase::live::Watch;
 use private_chat_core::usecase::users::UserChange;
@@ -324,6 +324,43 @@ impl Process {
         self.cases.chats.create(&member, new, None).await.unwrap()
     }
 
+    pub(crate) async fn change_chat(&self, person: &Person, chat: &Chat, change: ChatChange) -> Result<Chat, Error> {
+        let at = self.enter(person, chat, Right::EditChat).await?;
+        self.cases.chats.change(&at, change).await
+    }
+
+    /// Makes a chat private, or the workspace's.
+    pub(crate) async fn make(&self, person: &Person, chat: &Chat, visibility: Visibility) -> Chat {
+        let change = ChatChange { visibility: Some(visibility), ..ChatChange::default() };
+        self.change_chat(person, chat, change).await.unwrap()
+    }
+
+    pub(crate) async fn delete_chat(&self, person: &Person, chat: &Chat) -> Result<(), Error> {
+        let at = self.enter(person, chat, Right::DeleteChat).await?;
+        self.cases.chats.delete(&at).await
+    }
+
+    pub(crate) async fn edit(
+        &self,
+        person: &Person,
+        chat: &Chat,
+        (message, text): (MessageId, &str),
+    ) -> Result<Sent, Error> {
+        let at = self.enter(person, chat, Right::Send).await?;
+        self.cases.chats.edit(&at, (message, text.to_owned()), false, None).await
+    }
+
+    pub(crate) async fn regenerate(&self, person: &Person, chat: &Chat, reply: MessageId) -> Result<Sent, Error> {
+        let at = self.enter(person, chat, Right::Send).await?;
+        self.cases.chats.regenerate(&at, (reply, Regeneration::default()), false, None).await
+    }
+
+    /// What the model was told, question by question.
+    pub(crate) fn told(&self) -> Vec<Vec<String>> {
+        let texts = |asked: Completion| asked.messages.into_iter().map(|message| message.content).collect();
+        self.parrot.completions().into_iter().map(texts).collect()
+    }
+
     /// Follows a whole workspace, from now on.
     pub(crate) async fn view(&self, person: &Person, workspace: WorkspaceId) -> Viewer {
         Viewer::of(self.watch(person, workspace, None).await.unwrap())
@@ -416,8 +453,12 @@ impl Home {
     }
 
     pub(crate) async fn playing(scripts: impl IntoIterator<Item = Script>) -> Self {
+        Self::set(scripts, settings()).await
+    }
+
+    pub(crate) async fn set(scripts: impl IntoIterator<Item = Script>, settings: Settings) -> Self {
         let house = House::new();
-        let a = house.playing(scripts).await;
+        let a = house.start(Arc::new(ScriptedInference::playing(scripts)), settings).await;
         Self::with(house, a).await
     }
 

@@ -5,6 +5,8 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
 mod accounts;
+mod branches;
+mod caps;
 mod conversations;
 mod crowd;
 mod deaths;
@@ -17,12 +19,15 @@ mod housekeeping;
 mod invitations;
 mod members;
 mod outages;
+mod privacy;
+mod prompts;
 mod repeats;
 mod resume;
 mod rights;
 mod screen;
 mod sending;
 mod sessions;
+mod titles;
 mod troubled;
 mod turmoil;
 mod users;

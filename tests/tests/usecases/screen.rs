@@ -52,6 +52,7 @@ impl Screen {
                 self.chats.insert(chat.id, chat.clone());
             }
             LiveEvent::ChatDeleted(chat) => {
+                self.seen.push("gone".into());
                 self.chats.remove(chat);
             }
             LiveEvent::MemberJoined(member) => {

@@ -1,5 +1,7 @@
 //! Messages: sending, editing and asking anew, each with the reply that it begins, and stopping one.
 
+use std::sync::Arc;
+
 use futures_channel::oneshot;
 
 use super::{Chats, InChat, as_member};
@@ -13,7 +15,7 @@ use crate::policy::Right;
 use crate::port::Ports;
 use crate::port::tasks::uncancelled;
 use crate::usecase::idempotency::Stamp;
-use crate::usecase::live::ReplyWatch;
+use crate::usecase::live::{Live, ReplyWatch};
 use crate::usecase::reply::{Begun, Job};
 
 /// A message to be sent.
@@ -129,8 +131,8 @@ impl Chats {
     }
 
     fn sent(&self, at: &InChat, message: Message, reply: MessageId, watch: Option<ReplyWatch>, end: End) -> Sent {
-        let (at, ports) = (at.clone(), self.ports.clone());
-        Sent { message: message.clone(), watch, end: EndOfReply { at, message, reply, end, ports } }
+        let (at, ports, live) = (at.clone(), self.ports.clone(), self.live.clone());
+        Sent { message: message.clone(), watch, end: EndOfReply { at, message, reply, end, ports, live } }
     }
 
     /// Stores a new message and begins its reply.
@@ -269,6 +271,7 @@ pub struct EndOfReply {
     pub(super) reply: MessageId,
     pub(super) end: End,
     pub(super) ports: Ports,
+    pub(super) live: Arc<Live>,
 }
 
 /// How the end of a reply comes to be known.
@@ -307,9 +310,17 @@ impl EndOfReply {
             .and_then(|reply| reply.error.as_ref())
             .is_some_and(|error| error.code == ReplyFault::Deleted);
         // Nothing hides a chat from whoever made it.
-        if !deleted && chat.created_by.as_ref().map(|creator| creator.id) != Some(user) {
-            let now = self.ports.chats.chat(chat.workspace, chat.id).await?;
-            now.filter(|chat| chat.visible_to(user)).ok_or(Error::NotFound(Kind::Chat))?;
+        if chat.created_by.as_ref().map(|creator| creator.id) != Some(user) {
+            let visible = if deleted {
+                // It may have been made private before it went: the last that was known of it here counts.
+                self.live.admits(chat, user)
+            } else {
+                let now = self.ports.chats.chat(chat.workspace, chat.id).await?;
+                now.is_some_and(|chat| chat.visible_to(user))
+            };
+            if !visible {
+                return Err(Error::NotFound(Kind::Chat));
+            }
         }
         let reply = match known {
             Some(reply) => reply,

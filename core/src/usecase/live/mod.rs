@@ -167,6 +167,11 @@ impl Live {
         Watch::open(self.stand(member, Some(chat.id)), room, Some((chat.id, gate)), after).await
     }
 
+    /// Whether a user may see a chat of this process's room, by the newest that is known here; no, where nothing is known any more.
+    pub(super) fn admits(&self, chat: &Chat, user: UserId) -> bool {
+        self.room(chat.workspace).admits(chat.id, user)
+    }
+
     fn stand(self: &Arc<Self>, member: &Member, chat: Option<ChatId>) -> Ticket {
         let actor = member.actor();
         let standing = Arc::new(Standing {

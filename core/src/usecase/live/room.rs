@@ -1,7 +1,7 @@
 //! A workspace as far as it is lived in here: the replies that grow, those who watch, and who may see which chat.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -13,23 +13,26 @@ use crate::change::{EventNumber, Version};
 use crate::id::{ChatId, MessageId, UserId, WorkspaceId};
 use crate::model::chat::{Audience, Message};
 
+/// How many times a room is tidied before it forgets who may see a chat of which nothing is on its way: about a minute, longer than any request.
+const GATE_KEPT: u32 = 30;
+
 /// Who may see a chat, by the newest that is known here. All that is on its way to watchers shares it, so that it is judged when it is delivered
 /// and not when it happened.
 #[derive(Debug)]
 pub(super) struct Gate {
     known: Mutex<(Version, Audience)>,
-    /// Whether it was asked for since the room was last tidied.
-    used: AtomicBool,
+    /// How often the room was tidied since it was asked for.
+    idle: AtomicU32,
 }
 
 impl Gate {
     pub(super) fn new(version: Version, audience: Audience) -> Arc<Self> {
-        Arc::new(Self { known: Mutex::new((version, audience)), used: AtomicBool::new(true) })
+        Arc::new(Self { known: Mutex::new((version, audience)), idle: AtomicU32::new(0) })
     }
 
     /// Learns of a version of the chat; an older one than is known says nothing. Says whether it was news.
     fn learn(&self, version: Version, audience: Audience) -> bool {
-        self.used.store(true, Ordering::Relaxed);
+        self.idle.store(0, Ordering::Relaxed);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let news = version > known.0;
         if news {
@@ -250,8 +253,12 @@ impl RoomState {
                     self.growing.remove(&message.id);
                 }
                 Some(LiveEvent::ChatDeleted(chat)) => {
-                    // The end of its replies is not told any more; those that run here find it out by themselves.
+                    // The end of its replies is not told any more. Those that run here find it out by themselves; until then they are nobody's
+                    // but their askers'.
                     self.growing.retain(|_, growing| growing.local || growing.chat() != *chat);
+                    for growing in self.growing.values_mut().filter(|growing| growing.chat() == *chat) {
+                        growing.created = EventNumber::MAX;
+                    }
                 }
                 _ => {}
             }
@@ -346,6 +353,11 @@ impl Room {
         }
     }
 
+    /// Whether a user may see a chat, by the newest that is known here.
+    pub(super) fn admits(&self, chat: ChatId, user: UserId) -> bool {
+        self.lock().gates.get(&chat).is_some_and(|gate| gate.admits(user))
+    }
+
     /// More text of a reply that runs here.
     pub(in crate::usecase) fn grow(&self, message: MessageId, part: Part, added: &str) {
         self.lock().grow(message, part, added);
@@ -404,8 +416,11 @@ impl Room {
     /// Forgets who may see the chats of which nothing is on its way, and says whether nothing at all is left.
     pub(super) fn tidy(&self) -> bool {
         let mut state = self.lock();
-        // One that was just asked for may be about to be used, by somebody whose look at the database began before a change of it.
-        state.gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.used.swap(false, Ordering::Relaxed));
+        // One that was asked for not long ago is kept: somebody whose look at the database began before a change of it may still come, and must
+        // not open it again.
+        let in_use =
+            |gate: &Arc<Gate>| Arc::strong_count(gate) > 1 || gate.idle.fetch_add(1, Ordering::Relaxed) < GATE_KEPT;
+        state.gates.retain(|_, gate| in_use(gate));
         state.is_idle()
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct Seated {
 
 /// A reply that runs when a watcher sits down, with its text so far.
 pub(super) struct Found {
+    pub(super) message: MessageId,
     pub(super) chat: ChatId,
     pub(super) gate: Arc<Gate>,
     pub(super) begun: Arc<Delivery>,
@@ -87,13 +88,14 @@ impl Live {
                 {
                     let (queue, deliveries) = mpsc::channel(QUEUE);
                     state.seats.take(watcher, queue);
-                    let found = |growing: &Growing| Found {
+                    let found = |(message, growing): (&MessageId, &Growing)| Found {
+                        message: *message,
                         chat: growing.chat(),
                         gate: growing.gate.clone(),
                         begun: growing.begun(),
                         so_far: growing.so_far(),
                     };
-                    let running = state.growing.values().filter(|growing| growing.created <= last).map(found);
+                    let running = state.growing.iter().filter(|(_, growing)| growing.created <= last).map(found);
                     return Ok(Seated { deliveries, last, running: running.collect() });
                 }
             }

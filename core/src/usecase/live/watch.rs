@@ -1,6 +1,6 @@
 //! The streams that watchers read.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures_channel::mpsc;
@@ -49,6 +49,8 @@ pub struct Watch {
     /// The running replies, for after the replay.
     snapshot: VecDeque<Arc<Delivery>>,
     queue: Option<mpsc::Receiver<Arc<Delivery>>>,
+    /// Running replies of which something was kept back: what follows is, too, until they are announced.
+    withheld: HashSet<MessageId>,
     /// The chat that was watched is gone.
     over: bool,
 }
@@ -71,6 +73,7 @@ impl Watch {
             backlog: VecDeque::new(),
             snapshot: VecDeque::new(),
             queue: None,
+            withheld: HashSet::new(),
             over: false,
         };
         watch.join().await?;
@@ -130,11 +133,17 @@ impl Watch {
         self.queue = Some(seated.deliveries);
         self.snapshot.clear();
         let fresh = self.position.is_none();
-        for Found { chat, gate, begun, so_far } in seated.running {
-            if !gate.admits(self.member.standing.user) || !self.includes(Some(chat)) {
+        let withheld = std::mem::take(&mut self.withheld);
+        for Found { message, chat, gate, begun, so_far } in seated.running {
+            if !self.includes(Some(chat)) {
                 continue;
             }
-            self.snapshot.extend(fresh.then_some(begun).into_iter().chain(so_far));
+            if !gate.admits(self.member.standing.user) {
+                self.withheld.insert(message);
+                continue;
+            }
+            let unknown = fresh || withheld.contains(&message);
+            self.snapshot.extend(unknown.then_some(begun).into_iter().chain(so_far));
         }
         match self.position {
             Some(after) if after < seated.last => self.replay = Some(seated.last),
@@ -177,7 +186,11 @@ impl Watch {
         if let Some(number) = delivery.number {
             self.position = self.position.max(Some(number));
         }
-        let delivery = delivery.seen_by(self.member.standing.user)?;
+        let seen = delivery.seen_by(self.member.standing.user);
+        if !self.is_in_step(seen.unwrap_or(delivery), seen.is_some()) {
+            return None;
+        }
+        let delivery = seen?;
         let seen = match delivery.event() {
             Some(event) => self.includes(event.chat()),
             // Only the opening frame has no event and yet must be seen.
@@ -196,6 +209,27 @@ impl Watch {
         let cursor = cursor.filter(|_| cursor > self.told);
         self.told = self.told.max(cursor);
         Some(Frame { cursor, delivery: delivery.clone() })
+    }
+
+    /// Whether the client knows what a delivery builds on. Of a reply that it was not shown from the start, or not all the time, no more text
+    /// is any good to it, until the reply is announced to it with all its text or has ended.
+    fn is_in_step(&mut self, delivery: &Delivery, seen: bool) -> bool {
+        match delivery.event() {
+            Some(LiveEvent::Delta(delta)) if seen => !self.withheld.contains(&delta.message),
+            Some(LiveEvent::Delta(delta)) => {
+                self.withheld.insert(delta.message);
+                false
+            }
+            Some(LiveEvent::MessageCreated(message)) if !seen && message.status == MessageStatus::Streaming => {
+                self.withheld.insert(message.id);
+                false
+            }
+            Some(LiveEvent::MessageCreated(message) | LiveEvent::MessageEnded(message)) => {
+                self.withheld.remove(&message.id);
+                true
+            }
+            _ => true,
+        }
     }
 }
 

@@ -484,7 +484,7 @@ impl Replies {
     /// `ShuttingDown`; `TooManyReplies`; `Unavailable` while the database does not know this process.
     pub(super) fn may_begin(self: &Arc<Self>) -> Result<Beginning, Error> {
         // Counted before the look: either the look sees that the process stops, or the stop sees the count.
-        self.beginning.fetch_add(1, Ordering::SeqCst);
+        let before = self.beginning.fetch_add(1, Ordering::SeqCst);
         let beginning = Beginning(self.clone());
         if self.draining() {
             return Err(Error::ShuttingDown);
@@ -493,8 +493,10 @@ impl Replies {
             let cause = "this process is not registered with the database yet".into();
             return Err(Error::Unavailable { backend: Backend::Database, cause });
         }
+        // Those before it, then those that run: one that goes over meanwhile is counted twice rather than not at all, and of two that come at
+        // once for the last place one gets it.
         if let Some(most) = self.caps.here
-            && (self.running() + self.beginning.load(Ordering::SeqCst)) as u64 > most
+            && (before + self.running()) as u64 >= most
         {
             return Err(Error::TooManyReplies { whose: Whose::Server, most });
         }
