@@ -3,7 +3,7 @@
 
 -- A deleted chat is nobody's: it has no creator any more, and is in no list. Its rows go in the background.
 ALTER TABLE chats ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX chats_deleted ON chats (deleted);
+CREATE INDEX chats_deleted ON chats (deleted) WHERE deleted = 1;
 
 -- Whose list a chat is in: everybody's (all zeros), that of its creator alone, or none.
 ALTER TABLE chats ADD COLUMN seen_by BLOB

@@ -23,6 +23,7 @@ pub const CASES: &[Case<dyn Store>] = crate::cases![
     who_asks_is_settled_before_anything_else_is_looked_at,
     foreign_unknown_and_impossible_are_the_same_to_the_byte,
     every_id_is_looked_up_within_what_the_caller_may_see,
+    a_private_chat_is_nothing_to_anybody_but_its_creator,
     nothing_else_is_open_before_the_password_is_changed,
     a_role_is_what_the_database_says_and_not_the_token,
 ];
@@ -71,8 +72,12 @@ const MATRIX: &[(&str, [u16; 7])] = &[
     ("get_chat", [401, 401, 404, 200, 200, 200, 404]),
     // The owner made the chat.
     ("update_chat", [401, 401, 404, 403, 403, 200, 404]),
+    ("delete_chat", [401, 401, 404, 403, 403, 204, 404]),
     ("list_messages", [401, 401, 404, 200, 200, 200, 404]),
     ("send_message", [401, 401, 404, 403, 201, 201, 404]),
+    // It is the owner's message.
+    ("edit_message", [401, 401, 404, 403, 403, 201, 404]),
+    ("regenerate_reply", [401, 401, 404, 403, 201, 201, 404]),
     // The reply has ended: 409 is for those who might stop it.
     ("stop_reply", [401, 401, 404, 403, 409, 409, 404]),
     ("follow_chat", [401, 401, 404, 200, 200, 200, 404]),
@@ -283,7 +288,11 @@ async fn every_id_is_looked_up_within_what_the_caller_may_see(store: Arc<dyn Sto
     for operation in secured() {
         for (variable, ours, others) in [
             ("{chat_id}", chat, &foreign.chats[..]),
-            ("{message_id}", &team.reply, &foreign.messages),
+            (
+                "{message_id}",
+                if operation.id() == "edit_message" { &team.message } else { &team.reply },
+                &foreign.messages,
+            ),
             ("{user_id}", &team.somebody.id, &foreign.people),
             ("{session_id}", &team.somebody.session(), &[team.outsider.session()]),
             ("{invitation_id}", &team.invitation, &foreign.invitation[..1]),
@@ -299,9 +308,9 @@ async fn every_id_is_looked_up_within_what_the_caller_may_see(store: Arc<dyn Sto
             let mut seen = Vec::new();
             for other in others.iter().map(String::as_str).chain([unknown.as_str(), "none"]) {
                 let path = team.path(operation).replace(ours, other);
-                // The guard looks at the chat, before anything else of the request.
+                // The guard looks at the chat and the message, before anything else of the request.
                 let answer = match variable {
-                    "{chat_id}" => garbage(caller, operation, &path).await,
+                    "{chat_id}" | "{message_id}" => garbage(caller, operation, &path).await,
                     _ => send(caller, &team, operation, &path).await,
                 };
                 answer.problem(404, "not_found");
@@ -336,6 +345,39 @@ async fn every_id_is_looked_up_within_what_the_caller_may_see(store: Arc<dyn Sto
     // What was refused is still there for those whose it is.
     team.guest.post("/invitations/accept").json(json!({"token": foreign.invitation[1]})).await.ok(200);
     team.outsider.get("/auth/me").await.ok(200);
+}
+
+// D2, R41, R42
+async fn a_private_chat_is_nothing_to_anybody_but_its_creator(store: Arc<dyn Store>) {
+    let mut team = Team::over(store).await;
+    let private = team.member.post(&team.at("/chat")).json(json!({"visibility": "private"})).await.ok(201);
+    let theirs = team.at(&format!("/chat/{}", text(&private["id"])));
+    let ours = std::mem::replace(&mut team.chat, theirs);
+    let (message, reply) = team.member.say(&team.chat, "Mine.").await;
+    (team.message, team.reply) = (text(&message["id"]), text(&reply["id"]));
+    let of_a_chat = |operation: &Operation<'_>| operation.path.contains("{chat_id}");
+    for operation in secured().into_iter().filter(of_a_chat) {
+        let path = team.path(operation);
+        for caller in &callers(&team)[2..] {
+            if caller.id != team.member.id {
+                // Also what would be refused for any other reason, and to the byte what is said of no chat at all.
+                let refused = [ask(caller, &team, operation).await, garbage(caller, operation, &path).await];
+                let nothing = garbage(caller, operation, &path.replace(&text(&private["id"]), &unknown())).await;
+                for answer in refused {
+                    answer.problem(404, "not_found");
+                    assert_eq!(answer.without_request_id(), nothing.without_request_id(), "{}", operation.id());
+                }
+            }
+        }
+    }
+    // For its creator each route does what it does in any other chat, and what removes the chat comes last.
+    let (last, others): (Vec<_>, Vec<_>) =
+        secured().into_iter().filter(of_a_chat).partition(|operation| operation.method == "DELETE");
+    for operation in others.into_iter().chain(last) {
+        // As the owner gets it in the team's chat, which is theirs.
+        assert_eq!(ask(&team.member, &team, operation).await.status, row(operation)[5], "{}", operation.id());
+    }
+    team.owner.get(&ours).await.ok(200);
 }
 
 // R12

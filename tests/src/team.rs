@@ -30,7 +30,9 @@ pub struct Team {
     pub workspace: String,
     /// The chat's path.
     pub chat: String,
-    /// A reply that has ended.
+    /// A message of the owner.
+    pub message: String,
+    /// The reply to it, which has ended.
     pub reply: String,
     /// An invitation into the workspace of somebody who has no account.
     pub invitation: String,
@@ -77,7 +79,7 @@ impl Team {
         app.join(&workspace, &guest, Role::Guest).await;
         app.join(&workspace, &somebody, Role::Member).await;
         let chat = owner.chat(&workspace).await;
-        let (_, reply) = owner.say(&chat, "Hello.").await;
+        let (message, reply) = owner.say(&chat, "Hello.").await;
         let newcomer = format!("newcomer{}@example.com", mark.replace(' ', "."));
         let invitation = owner.invite(&workspace, &newcomer, "MEMBER").await;
         outsider.workspace().await;
@@ -91,6 +93,7 @@ impl Team {
             somebody,
             workspace,
             chat,
+            message: text(&message["id"]),
             reply: text(&reply["id"]),
             invitation: text(&invitation["id"]),
             token: text(&invitation["token"]),
@@ -111,11 +114,12 @@ impl Team {
     #[must_use]
     pub fn path(&self, operation: Operation<'_>) -> String {
         let chat = self.chat.rsplit('/').next().unwrap_or_default();
+        let message = if operation.id() == "edit_message" { &self.message } else { &self.reply };
         let path = operation
             .path
             .replace("{workspace_id}", &self.workspace)
             .replace("{chat_id}", chat)
-            .replace("{message_id}", &self.reply)
+            .replace("{message_id}", message)
             .replace("{user_id}", &self.somebody.id)
             .replace("{session_id}", &self.somebody.session())
             .replace("{invitation_id}", &self.invitation);
@@ -144,7 +148,8 @@ impl Team {
             "accept_invitation" | "decline_invitation" => json!({"invitation_id": self.invitation}),
             "create_chat" => json!({}),
             "update_chat" => json!({"title": "New"}),
-            "send_message" => json!({"content": "New"}),
+            "send_message" | "edit_message" => json!({"content": "New"}),
+            "regenerate_reply" => json!({"parameters": {"seed": 1}}),
             other => panic!("{other}: what is a body that it takes?"),
         })
     }

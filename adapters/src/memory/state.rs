@@ -1,5 +1,6 @@
 //! What the store holds, and what changes make of it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -240,11 +241,12 @@ impl State {
     }
 
     fn cap(&self, running: Running, most: u64) -> Result<(), Conflict> {
-        let counted = self.all_running().filter(|reply| match running {
+        let counted = |reply: &&RunningReply| match running {
             Running::Of(user) => reply.asked_by == user,
             Running::In(workspace) => reply.workspace == workspace,
-        });
-        if (counted.count() as u64) < most { Ok(()) } else { Err(Conflict::Ceiling) }
+        };
+        let run = self.all_running().filter(counted).count() as u64;
+        if run < most { Ok(()) } else { Err(Conflict::Ceiling) }
     }
 
     fn add(&mut self, counter: Counter, delta: i64, ceiling: Option<i64>) -> Result<(), Conflict> {
@@ -290,7 +292,7 @@ impl State {
         }
     }
 
-    /// Removes what is over, and says how many rows that were. What a deleted workspace leaves behind is gone with it already.
+    /// Removes what is over, and says how many rows that were. What deleted chats and workspaces leave behind is gone with them already.
     pub(super) fn purge(&mut self, over: &Over) -> u64 {
         let before = self.rows.len();
         self.rows.retain(|_, row| match row.as_ref() {
@@ -299,20 +301,18 @@ impl State {
             Record::KeyedRequest(request) => request.created_at >= over.keyed_requests,
             _ => true,
         });
-        let gone = before - self.rows.len();
-        let kept = self.log.len();
-        // From the front of each log, up to the first one that is to be kept.
-        let mut open: HashMap<WorkspaceId, bool> = HashMap::new();
-        let heads = &mut self.heads;
-        self.log.retain(|(workspace, number), event| {
-            let open = open.entry(*workspace).or_insert(true);
-            *open &= event.at < over.events;
-            if *open && let Some(head) = heads.get_mut(workspace) {
-                head.forgotten = *number;
+        let mut gone = (before - self.rows.len()) as u64;
+        for (workspace, head) in &mut self.heads {
+            // From the front, up to the first one that is to be kept.
+            while let Entry::Occupied(oldest) = self.log.entry((*workspace, head.forgotten + 1))
+                && oldest.get().at < over.events
+            {
+                oldest.remove();
+                head.forgotten += 1;
+                gone += 1;
             }
-            !*open
-        });
-        (gone + kept - self.log.len()) as u64
+        }
+        gone
     }
 
     /// Moves a process's beat and the texts of its replies.

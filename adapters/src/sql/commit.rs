@@ -18,7 +18,7 @@ use sqlx::Error;
 
 use super::code::{self, Code as _, EventCode, MEMBERSHIPS};
 use super::dialect::{Fault, fault};
-use super::read::RUNNING_OF;
+use super::read::{RUNNING_OF, through};
 use super::row;
 use super::seam::{Connection, args};
 use super::search;
@@ -27,8 +27,11 @@ use super::statement;
 /// When the oldest event of a log happened that has none, or is closed.
 pub(super) const NO_EVENT: Timestamp = Timestamp::from_micros(i64::MAX);
 
-pub(super) const RUNNING_IN_CHAT: &str = "SELECT r.message_id FROM running_replies r \
-     WHERE r.workspace_id = (SELECT c.workspace_id FROM chats c WHERE c.id = ?) AND r.chat_id = ? ORDER BY r.message_id";
+pub(super) const RUNNING_IN_CHAT: &str = concat!(
+    "SELECT r.message_id FROM running_replies r ",
+    through!("running_replies_of_workspace"),
+    " WHERE r.workspace_id = (SELECT c.workspace_id FROM chats c WHERE c.id = ?) AND r.chat_id = ? ORDER BY r.message_id"
+);
 
 pub(super) const COUNT_OF: &str =
     "SELECT COUNT(*) FROM (SELECT 1 FROM running_replies r WHERE r.asked_by = ? LIMIT ?) n";

@@ -215,20 +215,21 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    /// How many statements MySQL's newest migration has.
-    pub(in super::super) fn mysql_steps() -> usize {
-        statements(MIGRATIONS[MIGRATIONS.len() - 1].mysql).count()
-    }
-
-    /// Leaves what a process leaves that dies in MySQL's newest migration, when so many statements are done and the last of them is not counted.
-    pub(in super::super) async fn mysql_dying(connection: &mut Connection<'_>, done: usize) {
-        let newest = &MIGRATIONS[MIGRATIONS.len() - 1];
-        record(connection, newest, newest.mysql, false).await.unwrap();
-        for statement in statements(newest.mysql).take(done) {
-            connection.run(statement).await.unwrap();
+    impl Migration {
+        /// How many statements it has on MySQL.
+        pub(in super::super) fn mysql_steps(&self) -> usize {
+            statements(self.mysql).count()
         }
-        let sql = "UPDATE schema_migrations SET steps = ? WHERE number = ?";
-        connection.execute(sql, args![done.saturating_sub(1) as u64, newest.number]).await.unwrap();
+
+        /// Leaves what a process leaves that dies in it on MySQL, when so many statements are done and the last of them is not counted.
+        pub(in super::super) async fn mysql_dying(&self, connection: &mut Connection<'_>, done: usize) {
+            record(connection, self, self.mysql, false).await.unwrap();
+            for statement in statements(self.mysql).take(done) {
+                connection.run(statement).await.unwrap();
+            }
+            let sql = "UPDATE schema_migrations SET steps = ? WHERE number = ?";
+            connection.execute(sql, args![done.saturating_sub(1) as u64, self.number]).await.unwrap();
+        }
     }
 
     fn files(dialect: &str) -> Vec<String> {

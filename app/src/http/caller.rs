@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use private_chat_core::error::Kind;
 use private_chat_core::id::UserId;
+use private_chat_core::model::chat::Message;
 use private_chat_core::policy::{GlobalRight, Right};
 use private_chat_core::usecase::auth::Actor;
 use private_chat_core::usecase::workspaces::Member;
@@ -116,6 +117,7 @@ rights!(
     CreateChat,
     Send,
     EditChat,
+    DeleteChat,
     StopReply,
 );
 
@@ -139,23 +141,59 @@ impl<R: Holds> Guard for InChat<R> {
     type State = State;
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
-        let member = member::<R>(state, asked).await?;
-        let chat = asked.id("chat_id", Kind::Chat)?;
-        Ok(Self(state.cases.chats.open(member, chat).await?, PhantomData))
+        // Whether there is such a chat comes before what may be done in it: 404 before 403.
+        let member = member::<ReadChats>(state, asked).await?;
+        let chat = state.cases.chats.open(member, asked.id("chat_id", Kind::Chat)?).await?;
+        chat.member().require(R::RIGHT)?;
+        Ok(Self(chat, PhantomData))
     }
 }
 
-/// A member in the chat in the path who may change its settings: they made it, or they run the workspace.
+/// A member who holds the right `R`, in the chat in the path, of which the message in the path is.
 #[derive(Clone, Debug)]
-pub struct InCharge(pub chats::InChat);
+pub struct AtMessage<R>(pub chats::InChat, PhantomData<fn() -> R>);
 
-impl Guard for InCharge {
+impl<R: Holds> Guard for AtMessage<R> {
     type State = State;
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
-        let InChat(chat, _) = InChat::<EditChat>::admit(state, asked).await?;
-        chat.require_charge()?;
+        let (chat, _) = at_message::<R>(state, asked).await?;
+        Ok(Self(chat, PhantomData))
+    }
+}
+
+/// A member who may send, in the chat in the path, of which the message in the path is, and it is theirs.
+#[derive(Clone, Debug)]
+pub struct ItsAuthor(pub chats::InChat);
+
+impl Guard for ItsAuthor {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        let (chat, message) = at_message::<Send>(state, asked).await?;
+        chat.require_author(&message)?;
         Ok(Self(chat))
+    }
+}
+
+async fn at_message<R: Holds>(state: &Arc<State>, asked: Asked<'_>) -> Result<(chats::InChat, Message), Fault> {
+    let InChat(chat, _) = InChat::<ReadChats>::admit(state, asked).await?;
+    let message = state.cases.chats.message(&chat, asked.id("message_id", Kind::Message)?).await?;
+    chat.member().require(R::RIGHT)?;
+    Ok((chat, message))
+}
+
+/// A member who holds the right `R` and is in charge of the chat in the path: they made it, or they run the workspace.
+#[derive(Clone, Debug)]
+pub struct InCharge<R>(pub chats::InChat, PhantomData<fn() -> R>);
+
+impl<R: Holds> Guard for InCharge<R> {
+    type State = State;
+
+    async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
+        let InChat(chat, _) = InChat::<R>::admit(state, asked).await?;
+        chat.require_charge()?;
+        Ok(Self(chat, PhantomData))
     }
 }
 

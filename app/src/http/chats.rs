@@ -1,26 +1,28 @@
 //! Chats and messages, under `/workspaces/{workspace_id}`.
 
 use poem_openapi::param::Header;
+use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Enum, Object, OpenApi};
 use private_chat_core::id::MessageId;
 use private_chat_core::model::chat::{Parameters, Visibility};
 use private_chat_core::page::Cursor as _;
 use private_chat_core::port::store::Order;
-use private_chat_core::usecase::Patch;
-use private_chat_core::usecase::chats::{ChatChange, NewChat, NewMessage, Opened, Which};
+use private_chat_core::usecase::chats::{ChatChange, NewChat, NewMessage, Opened, Regeneration, Sent, Which};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::caller::{CreateChat, In, InCharge, InChat, ReadChats, Send, StopReply};
+use super::caller::{
+    AtMessage, CreateChat, DeleteChat, EditChat, In, InCharge, InChat, ItsAuthor, ReadChats, Send, StopReply,
+};
 use super::edge::events::{EventStream, OrEvents, WantsEvents};
-use super::edge::fault::Failed;
+use super::edge::fault::{Codes, Failed};
 use super::edge::guard::{By, Id, Query};
-use super::edge::json::Json;
+use super::edge::json::{Json, NoContent};
 use super::feed::{self, EventView, FeedFails};
 use super::page::{self, Cursor, Limit, Page};
-use super::problem::{CONFLICT, IDEMPOTENCY_KEY_REUSED, NOT_RUNNING};
+use super::problem::{CONFLICT, IDEMPOTENCY_KEY_REUSED, NOT_A_REPLY, NOT_RUNNING, TOO_MANY_REPLIES};
 use super::repeat::Repeat;
-use super::view::{ChatView, MessageView, VisibilityView};
+use super::view::{ChatView, MessageView, VisibilityView, patch};
 use super::{State, Tag};
 use crate::fails;
 
@@ -53,8 +55,46 @@ struct CreateChatRequest {
 #[serde(deny_unknown_fields)]
 #[oai(deny_unknown_fields)]
 struct UpdateChatRequest {
-    /// What people call it: 1 to 200 characters.
-    title: String,
+    /// What people call it: 1 to 200 characters; null for nothing.
+    #[serde(default)]
+    #[oai(nullable)]
+    title: MaybeUndefined<String>,
+    /// Who may see it. Made private it is gone for everybody but whoever made it.
+    visibility: Option<VisibilityView>,
+    /// The model that answers, as `GET /models` lists it; null for the workspace's.
+    #[serde(default)]
+    #[oai(nullable)]
+    model: MaybeUndefined<String>,
+    /// What the model is told first, in place of the workspace's: up to 32 KiB; null for the workspace's.
+    #[serde(default)]
+    #[oai(nullable)]
+    system_prompt: MaybeUndefined<String>,
+    /// Whether it is put away: lists show it with `?archived=true` alone.
+    archived: Option<bool>,
+}
+
+/// A message as it should have been.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(deny_unknown_fields)]
+struct EditMessageRequest {
+    /// The text: up to 64 KiB.
+    content: String,
+}
+
+/// How a message is to be answered anew.
+#[derive(Debug, Default, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(deny_unknown_fields)]
+struct RegenerateReplyRequest {
+    /// The model that answers, as `GET /models` lists it; the chat's where none is named.
+    #[serde(default)]
+    #[oai(nullable)]
+    model: Option<String>,
+    /// How it is to answer.
+    #[serde(default)]
+    #[oai(nullable)]
+    parameters: Option<ParametersRequest>,
 }
 
 /// A message to be sent.
@@ -171,23 +211,29 @@ impl From<Opened> for OpenedView {
 fails!(CreateFails: CONFLICT, IDEMPOTENCY_KEY_REUSED);
 fails!(UpdateChatFails: CONFLICT);
 fails!(StopFails: NOT_RUNNING, CONFLICT);
-fails!(SendFails: CONFLICT, IDEMPOTENCY_KEY_REUSED);
+fails!(SendFails: CONFLICT, IDEMPOTENCY_KEY_REUSED, TOO_MANY_REPLIES);
+fails!(RegenerateFails: NOT_A_REPLY, CONFLICT, IDEMPOTENCY_KEY_REUSED, TOO_MANY_REPLIES);
+
+/// What a send answers, and whatever else begins a reply.
+type Answer<C> = Result<OrEvents<Json<ExchangeView, 201>, EventView>, Failed<C>>;
 
 #[OpenApi(prefix_path = "/workspaces/:workspace_id", tag = "Tag::Chats")]
 impl ChatsApi {
     /// The workspace's chats, most recently active first
     ///
-    /// Those that the caller may see.
+    /// Those that the caller may see. `q` finds those of which the title, or one message, has all its words: whole words, whatever their case and
+    /// accents. Scripts without blanks between words are found by any part. Such a page may have fewer chats than `limit` and yet a `next_cursor`.
     #[oai(path = "/chats/history", method = "get", operation_id = "list_chats")]
     async fn history(
         &self,
         by: By<In<ReadChats>>,
         limit: Query<Limit>,
         cursor: Query<Cursor>,
+        q: Query<Option<String>>,
         archived: Query<Option<bool>>,
         mine: Query<Option<bool>>,
     ) -> Result<Json<Page<ChatView>>, Failed> {
-        let which = Which { archived: archived.0.unwrap_or(false), mine: mine.0.unwrap_or(false), words: None };
+        let which = Which { archived: archived.0.unwrap_or(false), mine: mine.0.unwrap_or(false), words: q.0 };
         let page = self.0.cases.chats.history(&by.0.0, which, page::request(&limit, &cursor)?).await?;
         Ok(Json(Page::of(page)))
     }
@@ -211,17 +257,33 @@ impl ChatsApi {
         Ok(Json(self.0.cases.chats.read(by.0.0).await?.into()))
     }
 
-    /// Rename a chat
+    /// Change a chat's settings
     ///
     /// For whoever made it, and for OWNERs.
     #[oai(path = "/chat/:chat_id", method = "patch", operation_id = "update_chat")]
     async fn update(
         &self,
-        by: By<InCharge>,
+        by: By<InCharge<EditChat>>,
         input: Json<UpdateChatRequest>,
     ) -> Result<Json<ChatView>, Failed<UpdateChatFails>> {
-        let change = ChatChange { title: Patch::Set(input.0.title), ..ChatChange::default() };
+        let UpdateChatRequest { title, visibility, model, system_prompt, archived } = input.0;
+        let change = ChatChange {
+            title: patch(title),
+            visibility: visibility.map(Into::into),
+            model: patch(model),
+            system_prompt: patch(system_prompt),
+            archived,
+        };
         Ok(Json(self.0.cases.chats.change(&by.0.0, change).await?.into()))
+    }
+
+    /// Delete a chat
+    ///
+    /// For whoever made it, and for OWNERs. Its messages go too, for everybody at once, and its running replies end.
+    #[oai(path = "/chat/:chat_id", method = "delete", operation_id = "delete_chat")]
+    async fn delete(&self, by: By<InCharge<DeleteChat>>) -> Result<NoContent, Failed<UpdateChatFails>> {
+        self.0.cases.chats.delete(&by.0.0).await?;
+        Ok(NoContent)
     }
 
     /// A chat's messages, over all branches
@@ -253,7 +315,7 @@ impl ChatsApi {
         by: By<InChat<Send>>,
         wants_events: WantsEvents,
         #[oai(name = "Idempotency-Key")] input: Repeat<SendMessageRequest>,
-    ) -> Result<OrEvents<Json<ExchangeView, 201>, EventView>, Failed<SendFails>> {
+    ) -> Answer<SendFails> {
         let SendMessageRequest { content, parent_id, model, parameters } = input.body;
         let new = NewMessage {
             content,
@@ -262,11 +324,41 @@ impl ChatsApi {
             parameters: parameters.unwrap_or_default().into(),
         };
         let sent = self.0.cases.chats.send(&by.0.0, new, wants_events.0, input.request).await?;
-        if let Some(watch) = sent.watch {
-            return Ok(OrEvents::Live(feed::stream_reply(watch, &self.0.stop)));
-        }
-        let (message, reply) = sent.end.wait().await?;
-        Ok(OrEvents::Whole(Json(ExchangeView { message: message.into(), reply: reply.into() })))
+        self.answer(sent).await
+    }
+
+    /// Edit one's own message
+    ///
+    /// The edited message is a sibling of what it was, which stays, and is answered anew. Answers as a send does.
+    #[oai(path = "/chat/:chat_id/message/:message_id", method = "patch", operation_id = "edit_message")]
+    async fn edit(
+        &self,
+        by: By<ItsAuthor>,
+        message_id: Id<MessageId>,
+        wants_events: WantsEvents,
+        #[oai(name = "Idempotency-Key")] input: Repeat<EditMessageRequest>,
+    ) -> Answer<SendFails> {
+        let edited = (message_id.0, input.body.content);
+        let sent = self.0.cases.chats.edit(&by.0.0, edited, wants_events.0, input.request).await?;
+        self.answer(sent).await
+    }
+
+    /// Have a message answered again
+    ///
+    /// `message_id` is the reply. The new one is its sibling, and both stay. Answers as a send does, with the message that is answered.
+    #[oai(path = "/chat/:chat_id/message/:message_id/regenerate", method = "post", operation_id = "regenerate_reply")]
+    async fn regenerate(
+        &self,
+        by: By<AtMessage<Send>>,
+        message_id: Id<MessageId>,
+        wants_events: WantsEvents,
+        #[oai(name = "Idempotency-Key")] input: Repeat<Option<RegenerateReplyRequest>>,
+    ) -> Answer<RegenerateFails> {
+        let RegenerateReplyRequest { model, parameters } = input.body.unwrap_or_default();
+        let new = Regeneration { model, parameters: parameters.unwrap_or_default().into() };
+        let asked = (message_id.0, new);
+        let sent = self.0.cases.chats.regenerate(&by.0.0, asked, wants_events.0, input.request).await?;
+        self.answer(sent).await
     }
 
     /// End a running reply
@@ -297,6 +389,17 @@ impl ChatsApi {
     }
 }
 
+impl ChatsApi {
+    /// The stream of a reply that has begun, or its end.
+    async fn answer<C: Codes>(&self, sent: Sent) -> Answer<C> {
+        if let Some(watch) = sent.watch {
+            return Ok(OrEvents::Live(feed::stream_reply(watch, &self.0.stop)));
+        }
+        let (message, reply) = sent.end.wait().await?;
+        Ok(OrEvents::Whole(Json(ExchangeView { message: message.into(), reply: reply.into() })))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,6 +410,8 @@ mod tests {
         reads_as_documented::<CreateChatRequest>();
         reads_as_documented::<UpdateChatRequest>();
         reads_as_documented::<SendMessageRequest>();
+        reads_as_documented::<EditMessageRequest>();
+        reads_as_documented::<RegenerateReplyRequest>();
         reads_as_documented::<ParametersRequest>();
     }
 }

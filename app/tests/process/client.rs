@@ -43,6 +43,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    async fn of(response: Response, sent: Instant) -> Result<Self, reqwest::Error> {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
+        Ok(Self { status, headers, body, took: sent.elapsed() })
+    }
+
     /// The body of an answer that must have this status.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
@@ -93,10 +99,7 @@ impl Api {
     /// Sends a request; an error where no whole answer comes.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, reqwest::Error> {
         let sent = Instant::now();
-        let response = request.timeout(ANSWER).send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
-        Ok(Answer { status, headers, body, took: sent.elapsed() })
+        Answer::of(request.timeout(ANSWER).send().await?, sent).await
     }
 
     /// Asks.
@@ -119,6 +122,11 @@ impl Api {
         self.send(self.request(Method::PUT, path).json(body)).await.unwrap()
     }
 
+    /// Changes what is named, and no more.
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PATCH, path).json(body)).await.unwrap()
+    }
+
     /// Deletes.
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send(self.request(Method::DELETE, path)).await.unwrap()
@@ -126,7 +134,12 @@ impl Api {
 
     /// Sends JSON under an `Idempotency-Key`.
     pub(crate) async fn post_once(&self, path: &str, body: &Value, key: &str) -> Answer {
-        self.send(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await.unwrap()
+        self.once(Method::POST, path, body, key).await
+    }
+
+    /// The same, by another method.
+    pub(crate) async fn once(&self, method: Method, path: &str, body: &Value, key: &str) -> Answer {
+        self.send(self.request(method, path).header("Idempotency-Key", key).json(body)).await.unwrap()
     }
 
     /// Makes the first administrator, and is them from now on.
@@ -178,6 +191,24 @@ impl Api {
         Follow::of(self.request(Method::POST, &format!("{chat}/message")).json(&json!({"content": content}))).await
     }
 
+    /// The same, where the answer may be that it is too much, or that there is nothing to say it in.
+    pub(crate) async fn offer(&self, chat: &str, content: &str) -> Result<Follow, Answer> {
+        let request = self.request(Method::POST, &format!("{chat}/message")).json(&json!({"content": content}));
+        Follow::try_of(request).await.unwrap()
+    }
+
+    /// Has a message of one's own answered anew, as it should have been, and follows its reply.
+    pub(crate) async fn offer_edit(&self, chat: &str, message: &str, content: &str) -> Result<Follow, Answer> {
+        let request = self.request(Method::PATCH, &format!("{chat}/message/{message}"));
+        Follow::try_of(request.json(&json!({"content": content}))).await.unwrap()
+    }
+
+    /// Has a reply given anew, and follows it.
+    pub(crate) async fn offer_regeneration(&self, chat: &str, reply: &str) -> Result<Follow, Answer> {
+        let request = self.request(Method::POST, &format!("{chat}/message/{reply}/regenerate"));
+        Follow::try_of(request).await.unwrap()
+    }
+
     /// The same under an `Idempotency-Key`.
     pub(crate) async fn say_once(&self, chat: &str, content: &str, key: &str) -> Follow {
         let request = self.request(Method::POST, &format!("{chat}/message")).header("Idempotency-Key", key);
@@ -195,7 +226,7 @@ impl Api {
         if let Some(after) = after {
             request = request.header("Last-Event-ID", after.to_string());
         }
-        let follow = Follow::of(request).await.unwrap();
+        let follow = Follow::of(request).await.expect("it may be followed");
         if after.is_none() {
             follow.until("the stream opens", |seen| !seen.is_empty()).await;
         }
@@ -274,15 +305,21 @@ pub(crate) struct Follow {
 
 impl Follow {
     async fn of(request: RequestBuilder) -> Result<Self, Option<u16>> {
-        let sent = timeout(ANSWER, request.header(ACCEPT, "text/event-stream").send()).await.unwrap();
-        let response = sent.map_err(|_| None)?;
+        let answered = Self::try_of(request).await.map_err(|_| None)?;
+        answered.map_err(|answer| Some(answer.status))
+    }
+
+    /// Follows what is answered; where that is no stream, the answer. An error where nothing comes.
+    pub(crate) async fn try_of(request: RequestBuilder) -> Result<Result<Self, Answer>, reqwest::Error> {
+        let sent = Instant::now();
+        let response = timeout(ANSWER, request.header(ACCEPT, "text/event-stream").send()).await.unwrap()?;
         if response.status() != 200 {
-            return Err(Some(response.status().as_u16()));
+            return Answer::of(response, sent).await.map(Err);
         }
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let state = Arc::new(Mutex::new((Vec::new(), None)));
         spawn(read(response, state.clone()));
-        Ok(Self { state })
+        Ok(Ok(Self { state }))
     }
 
     /// All that came so far.

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use private_chat_tests::servers::{Database, Servers};
-use sqlx::ConnectOptions as _;
-use sqlx::mysql::MySqlConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 use tokio::net::TcpListener;
 
 use crate::program::{Home, bytes};
+use crate::tables::Tables;
 use crate::upstream::Upstream;
 use crate::{mysql_trial, trial};
 
@@ -156,35 +154,12 @@ async fn config_check(database: Option<Arc<Database>>) {
     assert_eq!(before, database.is_none().then(|| bytes(&home.path("data/private-chat.db"))));
 }
 
-/// The database file of an installation on SQLite.
-pub(crate) fn sqlite_options(home: &Home) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(home.path("data/private-chat.db"))
-}
-
-/// A MySQL database of a trial.
-pub(crate) fn mysql_options(database: &Database) -> MySqlConnectOptions {
-    let config = database.config();
-    let text = |key: &str| config.extract_inner::<String>(&format!("database.mysql.{key}")).unwrap();
-    MySqlConnectOptions::new()
-        .host(&text("host"))
-        .port(config.extract_inner("database.mysql.port").unwrap())
-        .username(&text("user"))
-        .password(&text("password"))
-        .database(&text("database"))
-}
-
 async fn run_sql(home: &Home, database: Option<&Database>, sql: &'static str) {
-    match database {
-        None => {
-            let mut connection = sqlite_options(home).connect().await.unwrap();
-            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-            // Back into the one file.
-            sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await.unwrap();
-        }
-        Some(database) => {
-            let mut connection = mysql_options(database).connect().await.unwrap();
-            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-        }
+    let mut tables = Tables::of(home, database).await;
+    tables.execute(sql).await;
+    if database.is_none() {
+        // Back into the one file.
+        tables.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
     }
 }
 

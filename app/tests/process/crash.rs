@@ -132,7 +132,7 @@ struct Ledger {
 async fn killed_under_load(database: Option<Arc<Database>>) {
     const ROUNDS: usize = 10;
     let upstream = Upstream::start().await;
-    let home = Home::with_keys().on(database.as_deref()).asking(&upstream);
+    let home = Home::with_keys().on(database.as_deref()).asking(&upstream).without_caps();
     let program = home.start().await;
     let mut ann = program.api().set_up().await;
     let workspace = ann.make_workspace().await;

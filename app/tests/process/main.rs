@@ -4,12 +4,15 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
+mod aborts;
 mod admin;
+mod caps;
 mod client;
 mod commands;
 mod crash;
 mod database;
 mod gone;
+mod hidden;
 mod llm;
 mod log;
 mod people;
@@ -17,12 +20,17 @@ mod pressure;
 mod program;
 mod proxy;
 mod races;
+mod replay;
 mod revoked;
 mod start;
 mod stopping;
+mod tables;
 mod terminal;
+mod titles;
 mod together;
+mod turns;
 mod twice;
+mod upgrade;
 mod upstream;
 
 use std::process::ExitCode;
@@ -53,6 +61,13 @@ fn main() -> Result<ExitCode, String> {
         twice::trials(&servers),
         races::trials(&servers),
         gone::trials(&servers),
+        caps::trials(&servers),
+        titles::trials(&servers),
+        hidden::trials(&servers),
+        turns::trials(&servers),
+        aborts::trials(&servers),
+        replay::trials(&servers),
+        upgrade::trials(),
         database::trials(&servers),
         stopping::trials(),
         start::trials(&servers),

@@ -62,9 +62,19 @@ impl Home {
             .set("PRIVATE_CHAT_DATABASE__MYSQL__MAX_CONNECTIONS", "8")
     }
 
-    /// The same, with this server of models.
+    /// The same, with this server of models. It is asked for replies alone, so that they can be counted.
     pub(crate) fn asking(self, upstream: &Upstream) -> Self {
+        self.asking_also_titles(upstream).set("PRIVATE_CHAT_INFERENCE__TITLES", "false")
+    }
+
+    /// The same, with this server of models, of which titles are asked, too.
+    pub(crate) fn asking_also_titles(self, upstream: &Upstream) -> Self {
         self.set("OPENAI_BASE_URL", &upstream.url).set("OPENAI_API_KEY", "sk-of-the-tests")
+    }
+
+    /// The same, with as many replies at once as somebody likes.
+    pub(crate) fn without_caps(self) -> Self {
+        self.set("PRIVATE_CHAT_RATE_LIMIT__ENABLED", "false")
     }
 
     /// The same, with this variable.

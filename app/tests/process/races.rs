@@ -355,7 +355,7 @@ async fn a_member_who_is_removed_says_nothing_afterwards(database: Option<Arc<Da
     const SENDERS: usize = 4;
     const MOST: usize = 12;
     let upstream = Upstream::start().await;
-    let home = Home::with_keys().on(database.as_deref()).asking(&upstream);
+    let home = Home::with_keys().on(database.as_deref()).asking(&upstream).without_caps();
     let (a, b) = (home.start().await, home.start().await);
     let ann = &set_up(&a).await;
     let bob = &Person::new(&ann.api, "Bob", "USER").await;

@@ -49,7 +49,7 @@ async fn say_everywhere(ann: &Api, chats: &[String], content: &str) -> Vec<(Stri
 // R109, F33
 async fn replies_may_end() {
     let upstream = Upstream::start().await;
-    let home = Home::with_keys().asking(&upstream);
+    let home = Home::with_keys().asking(&upstream).without_caps();
     let mut program = home.start().await;
     let ann = program.api().set_up().await;
     let workspace = ann.make_workspace().await;
@@ -84,7 +84,8 @@ async fn replies_may_end() {
 // R109, F33
 async fn too_late() {
     let upstream = Upstream::start().await;
-    let home = Home::with_keys().asking(&upstream).set("PRIVATE_CHAT_SERVER__DRAIN_TIMEOUT", "2s");
+    let home = Home::with_keys().asking(&upstream).without_caps();
+    let home = home.set("PRIVATE_CHAT_SERVER__DRAIN_TIMEOUT", "2s");
     let mut program = home.start().await;
     let ann = program.api().set_up().await;
     let workspace = ann.make_workspace().await;

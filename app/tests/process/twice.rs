@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use libtest_mimic::Trial;
 use private_chat_tests::servers::{Database, Servers};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Api, End, ends, text};
@@ -22,6 +23,10 @@ pub(crate) fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
     vec![
         trial("a_message_sent_many_times_at_once_is_one_message", || messages(None)),
         mysql_trial(servers, "a_message_sent_many_times_at_once_is_one_message", |database| messages(Some(database))),
+        trial("an_edit_and_a_regeneration_asked_for_many_times_at_once_are_one", || branches(None)),
+        mysql_trial(servers, "an_edit_and_a_regeneration_asked_for_many_times_at_once_are_one", |database| {
+            branches(Some(database))
+        }),
         trial("what_is_made_many_times_at_once_is_made_once", || things(None)),
         mysql_trial(servers, "what_is_made_many_times_at_once_is_made_once", |database| things(Some(database))),
         trial("a_message_whose_process_died_is_not_sent_again", || of_one_that_died(None)),
@@ -33,7 +38,12 @@ pub(crate) fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
 
 /// Sends the same many times at once, every other time to the other process, and gives the one answer to all of them.
 async fn many(both: [&Api; 2], path: &str, body: &Value, key: &str) -> Value {
-    let answers = join_all((0..TIMES).map(|time| both[time % 2].post_once(path, body, key))).await;
+    many_by(Method::POST, both, path, body, key).await
+}
+
+/// The same, by another method.
+async fn many_by(method: Method, both: [&Api; 2], path: &str, body: &Value, key: &str) -> Value {
+    let answers = join_all((0..TIMES).map(|time| both[time % 2].once(method.clone(), path, body, key))).await;
     let bodies: Vec<Value> = answers.into_iter().map(|answer| answer.expect(201)).collect();
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{path}: {bodies:#?}");
     bodies.into_iter().next().unwrap()
@@ -96,6 +106,56 @@ async fn messages(database: Option<Arc<Database>>) {
     assert_eq!((end, ends(&seen).len()), (End::Clean, 1));
     assert_eq!((&seen[0].data["message"], &ends(&seen)[0].data["message"]), (&whole["message"], &whole["reply"]));
     assert_eq!((upstream.asked(), at_a.messages(chat).await.len()), (2, 4));
+}
+
+// R73, F34, F44
+async fn branches(database: Option<Arc<Database>>) {
+    let upstream = Upstream::start().await;
+    let home = Home::with_keys().on(database.as_deref()).asking(&upstream);
+    let (a, b) = (home.start().await, home.start().await);
+    let at_a = &a.api().set_up().await;
+    let both = [at_a, &at_a.moved_to(&b)];
+    let chat = &at_a.make_chat(&at_a.make_workspace().await).await;
+    let first = at_a.exchange(chat, "count 2 0").await.expect(201);
+    let id = |of: &Value| of["id"].as_str().unwrap().to_owned();
+    let edit_at = &format!("{chat}/message/{}", id(&first["message"]));
+    let regenerate_at = &format!("{chat}/message/{}/regenerate", id(&first["reply"]));
+
+    // One message more, with one reply, for all who asked.
+    let body = json!({"content": count(30, 10)});
+    let edited = many_by(Method::PATCH, both, edit_at, &body, "edit").await;
+    assert_eq!((upstream.asked(), &edited["reply"]["content"]), (2, &json!(counted(30))));
+    assert_eq!(edited["message"]["parent_id"], first["message"]["parent_id"]);
+    let stored = [&first["message"], &first["reply"], &edited["message"], &edited["reply"]].map(Value::clone);
+    assert_eq!(at_a.messages(chat).await, stored);
+
+    // One reply more, to the same message.
+    let again = many(both, regenerate_at, &json!({"parameters": {"max_tokens": 100}}), "again").await;
+    assert_eq!((upstream.asked(), &again["message"]), (3, &first["message"]));
+    assert_eq!(again["reply"]["parent_id"], first["message"]["id"]);
+    assert_ne!(again["reply"]["id"], first["reply"]["id"]);
+    assert_eq!(at_a.messages(chat).await, [&stored[..], &[again["reply"].clone()]].concat());
+
+    // A key is of one request: of one body, and of one message.
+    let other = json!({"content": "count 1 0"});
+    both[1].once(Method::PATCH, edit_at, &other, "edit").await.is_problem(422, "idempotency_key_reused");
+    both[1].once(Method::POST, regenerate_at, &json!({}), "again").await.is_problem(422, "idempotency_key_reused");
+    let elsewhere = &format!("{chat}/message/{}", id(&edited["message"]));
+    both[0].once(Method::PATCH, elsewhere, &body, "edit").await.is_problem(422, "idempotency_key_reused");
+    both[0].post_once(&format!("{chat}/message"), &body, "edit").await.is_problem(422, "idempotency_key_reused");
+    assert_eq!((upstream.asked(), at_a.messages(chat).await.len()), (3, 5));
+
+    // Later, and after a restart.
+    a.stop().await;
+    b.stop().await;
+    let (a, b) = (home.start().await, home.start().await);
+    let both = [&at_a.moved_to(&a), &at_a.moved_to(&b)];
+    assert_eq!(many_by(Method::PATCH, both, edit_at, &body, "edit").await, edited);
+    assert_eq!((upstream.asked(), both[0].messages(chat).await.len()), (3, 5));
+    // What is gone is not made again.
+    both[0].delete(chat).await.expect(204);
+    both[1].once(Method::PATCH, edit_at, &body, "edit").await.is_problem(404, "not_found");
+    assert_eq!(upstream.asked(), 3);
 }
 
 // R73, F44

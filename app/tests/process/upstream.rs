@@ -1,7 +1,7 @@
 //! A server of models that does as it is told, in the protocol of OpenAI: numbered words at a pace, and then an end of some kind.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -22,10 +22,27 @@ pub(crate) struct Upstream {
 struct State {
     /// Answers that are being given.
     open: AtomicUsize,
-    /// Answers that were asked for.
-    asked: AtomicUsize,
-    /// Lets those end that wait for it.
+    /// What was told with each answer that was asked for.
+    prompts: Mutex<Vec<Vec<Told>>>,
+    /// Titles that were asked for.
+    titles: AtomicUsize,
+    /// Titles that are being made.
+    open_titles: AtomicUsize,
+    /// How many bytes it takes to be told.
+    context: AtomicUsize,
+    /// Lets those answers end that wait for it.
     released: Semaphore,
+    /// Lets titles be given.
+    titled: Semaphore,
+}
+
+/// One turn of a conversation, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Whose.
+    pub(crate) role: String,
+    /// What.
+    pub(crate) content: String,
 }
 
 /// What a message asks for.
@@ -55,6 +72,9 @@ pub(crate) fn endless(pace: u64) -> String {
 /// A message that is refused; the refusal repeats the key.
 pub(crate) const REFUSED: &str = "refuse 0 0";
 
+/// The title that it gives to every chat.
+pub(crate) const TITLE: &str = "Counting to a number";
+
 /// The answer of so many words.
 pub(crate) fn counted(words: u64) -> String {
     (0..words).map(word).collect()
@@ -69,8 +89,15 @@ impl Upstream {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let state =
-            Arc::new(State { open: AtomicUsize::new(0), asked: AtomicUsize::new(0), released: Semaphore::new(0) });
+        let state = Arc::new(State {
+            open: AtomicUsize::new(0),
+            prompts: Mutex::default(),
+            titles: AtomicUsize::new(0),
+            open_titles: AtomicUsize::new(0),
+            context: AtomicUsize::new(usize::MAX),
+            released: Semaphore::new(0),
+            titled: Semaphore::new(Semaphore::MAX_PERMITS / 2),
+        });
         let serving = state.clone();
         spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
@@ -89,7 +116,37 @@ impl Upstream {
 
     /// How many answers were asked for.
     pub(crate) fn asked(&self) -> usize {
-        self.state.asked.load(Ordering::SeqCst)
+        self.state.prompts.lock().unwrap().len()
+    }
+
+    /// What was told with each answer that was asked for, in the order in which they were.
+    pub(crate) fn prompts(&self) -> Vec<Vec<Told>> {
+        self.state.prompts.lock().unwrap().clone()
+    }
+
+    /// How many titles were asked for.
+    pub(crate) fn titles(&self) -> usize {
+        self.state.titles.load(Ordering::SeqCst)
+    }
+
+    /// How many titles are being made.
+    pub(crate) fn open_titles(&self) -> usize {
+        self.state.open_titles.load(Ordering::SeqCst)
+    }
+
+    /// Takes no more than so many bytes to be told, from now on.
+    pub(crate) fn limit_context(&self, bytes: usize) {
+        self.state.context.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Lets titles be asked for, and gives none until [`give_titles`](Self::give_titles).
+    pub(crate) fn hold_titles(&self) {
+        self.state.titled.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Gives titles, now and ever after.
+    pub(crate) fn give_titles(&self) {
+        self.state.titled.add_permits(Semaphore::MAX_PERMITS / 2);
     }
 
     /// Lets the answers end that are held, now and ever after.
@@ -98,11 +155,19 @@ impl Upstream {
     }
 }
 
-struct Open<'a>(&'a State);
+/// Counts one of those that are being made.
+struct Open<'a>(&'a AtomicUsize);
+
+impl<'a> Open<'a> {
+    fn one_more(open: &'a AtomicUsize) -> Self {
+        open.fetch_add(1, Ordering::SeqCst);
+        Self(open)
+    }
+}
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -113,15 +178,25 @@ async fn serve(mut connection: TcpStream, state: &State) -> std::io::Result<()> 
         return answer(&mut connection, "200 OK", r#"{"object":"list","data":[{"id":"counter","object":"model"}]}"#)
             .await;
     }
-    let script = script_of(&body);
-    state.asked.fetch_add(1, Ordering::SeqCst);
+    let told = told(&body);
+    if told.iter().any(|turn| turn.content.starts_with("Give the following conversation a title")) {
+        return entitle(connection, state).await;
+    }
+    let script = script_of(told.last().map_or("", |last| &last.content));
+    let bytes: usize = told.iter().map(|turn| turn.content.len()).sum();
+    state.prompts.lock().unwrap().push(told);
+    let most = state.context.load(Ordering::SeqCst);
+    if bytes > most {
+        let why = format!("This model's maximum context length is {most} tokens.");
+        let body = format!(r#"{{"error":{{"message":"{why}","code":"context_length_exceeded"}}}}"#);
+        return answer(&mut connection, "400 Bad Request", &body).await;
+    }
     if script.refused {
         let key = head.lines().find_map(|line| line.strip_prefix("authorization: ")).unwrap_or_default();
         let body = format!(r#"{{"error":{{"message":"Incorrect API key provided: {key}","code":"invalid_api_key"}}}}"#);
         return answer(&mut connection, "401 Unauthorized", &body).await;
     }
-    state.open.fetch_add(1, Ordering::SeqCst);
-    let _open = Open(state);
+    let _open = Open::one_more(&state.open);
     let (mut reader, mut writer) = connection.split();
     let mut byte = [0; 1];
     tokio::select! {
@@ -144,6 +219,24 @@ async fn serve(mut connection: TcpStream, state: &State) -> std::io::Result<()> 
     }
 }
 
+/// Gives a title, at once or when it may.
+async fn entitle(mut connection: TcpStream, state: &State) -> std::io::Result<()> {
+    state.titles.fetch_add(1, Ordering::SeqCst);
+    let _open = Open::one_more(&state.open_titles);
+    let (mut reader, mut writer) = connection.split();
+    let mut byte = [0; 1];
+    tokio::select! {
+        // Whoever asked went away.
+        _ = reader.read(&mut byte) => Ok(()),
+        written = async {
+            let _ = state.titled.acquire().await;
+            let said = format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"\"{TITLE}.\""}},"finish_reason":"stop"}}]}}"#);
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+            writer.write_all(format!("{head}data: {said}\n\ndata: [DONE]\n\n").as_bytes()).await
+        } => written,
+    }
+}
+
 async fn answer(connection: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
     let length = body.len();
     let head = format!(
@@ -152,12 +245,18 @@ async fn answer(connection: &mut TcpStream, status: &str, body: &str) -> std::io
     connection.write_all((head + body).as_bytes()).await
 }
 
-/// What the last message says, whoever is named in front of it.
-fn script_of(body: &str) -> Script {
+/// What is told in a request.
+fn told(body: &str) -> Vec<Told> {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
-    let text = body["messages"].as_array().and_then(|all| all.last()).and_then(|last| last["content"].as_str());
-    let words: Vec<&str> = text.unwrap_or_default().split_whitespace().collect();
-    let told = words.windows(3).find_map(|told| match told {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let turn = |turn: &Value| Told { role: text(&turn["role"]), content: text(&turn["content"]) };
+    body["messages"].as_array().map(|turns| turns.iter().map(turn).collect()).unwrap_or_default()
+}
+
+/// What the last message says, whoever is named in front of it, and whatever was said before it in the same turn.
+fn script_of(text: &str) -> Script {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let told = words.windows(3).rev().find_map(|told| match told {
         [what @ ("count" | "hold" | "refuse"), words, pace] => {
             Some((*what, words.parse().ok()?, Duration::from_millis(pace.parse().ok()?)))
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::error::Failure;
-use crate::id::UserId;
+use crate::id::{MessageId, UserId};
 use crate::model::chat::{Message, MessageStatus, Speaker};
 use crate::page::{Limit, PageRequest};
 use crate::port::inference::PromptMessage;
@@ -21,6 +21,14 @@ pub(super) fn budget(context_length: Option<u32>, max_tokens: Option<u32>) -> us
     let context = context_length.unwrap_or(ASSUMED_CONTEXT);
     let answer = max_tokens.unwrap_or(context / 4).min(context / 2);
     usize::try_from(context - answer).unwrap_or(usize::MAX).saturating_mul(BYTES_A_TOKEN)
+}
+
+/// What came of gathering a prompt.
+pub(super) enum Gathered {
+    /// It is whole.
+    Whole(Prompt),
+    /// The reply before this one on its branch still runs: there is nothing to tell of it yet.
+    Waits(MessageId),
 }
 
 /// What a model is told, and what that takes.
@@ -46,7 +54,7 @@ pub(super) async fn gather(
     last: &Message,
     system_prompt: Option<&str>,
     budget: usize,
-) -> Result<Prompt, Failure> {
+) -> Result<Gathered, Failure> {
     let fixed = system_prompt.map_or(0, str::len) + size(last, last);
     let mut left = budget.saturating_sub(fixed);
     let room = left;
@@ -59,6 +67,9 @@ pub(super) async fn gather(
         for message in messages.items {
             if wanted != Some(message.id) {
                 continue;
+            }
+            if message.status == MessageStatus::Streaming {
+                return Ok(Gathered::Waits(message.id));
             }
             wanted = message.parent;
             if !worth_telling(&message) {
@@ -76,8 +87,11 @@ pub(super) async fn gather(
             // The branch leaves the chat's end far back: what lies between is other people's, and is not read.
             next = chats.message(last.chat, parent).await?.map(|parent| parent.seq + 1);
         }
+        // About as many more as fit, by those that are in: what is read and does not fit was read for nothing.
+        let each = (room - left) / newest_first.len();
+        let more = (left / each.max(ENVELOPE)).clamp(1, Limit::MOST.items());
         match next {
-            Some(next) => page = PageRequest { after: Some(next), limit: Limit::new(100).unwrap_or_default() },
+            Some(next) => page = PageRequest { after: Some(next), limit: Limit::new(more as u64).unwrap_or_default() },
             None => break,
         }
     }
@@ -89,7 +103,7 @@ pub(super) async fn gather(
     let system = system_prompt.filter(|text| !text.trim().is_empty());
     let system = system.map(|text| PromptMessage { speaker: Speaker::System, content: text.to_owned() });
     let messages = system.into_iter().chain(told(newest_first.into_iter().rev())).collect();
-    Ok(Prompt { messages, bytes: fixed + room - left, may_be_shorter })
+    Ok(Gathered::Whole(Prompt { messages, bytes: fixed + room - left, may_be_shorter }))
 }
 
 /// The messages as a model is told them. Where several people wrote, each of their messages begins with a name. What people wrote one after the
@@ -118,8 +132,7 @@ fn told(messages: impl Iterator<Item = Message> + Clone) -> Vec<PromptMessage> {
 /// told as far as it came.
 fn worth_telling(message: &Message) -> bool {
     message.speaker != Speaker::Assistant
-        || (!matches!(message.status, MessageStatus::Streaming | MessageStatus::Failed)
-            && !message.content.trim().is_empty())
+        || (message.status != MessageStatus::Failed && !message.content.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -189,7 +202,8 @@ mod tests {
             Ok(Page::from_overfetched(items.cloned().collect(), page.limit, |message| message.seq))
         });
         let last = message(5_001, Some(1), Some("Ann"), "Branch");
-        let prompt = gather(&chats, &last, None, budget(None, None)).now_or_never().unwrap().unwrap();
+        let gathered = gather(&chats, &last, None, budget(None, None)).now_or_never().unwrap().unwrap();
+        let Gathered::Whole(prompt) = gathered else { panic!("nothing runs") };
         assert_eq!(texts(&prompt.messages), ["Root\n\nBranch"]);
     }
 }

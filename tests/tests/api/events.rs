@@ -1,49 +1,57 @@
 //! The streams: of a reply, of a chat, of a workspace.
 
+use std::time::Duration;
+
 use futures_util::future::join;
 use private_chat_adapters::memory::Script;
 use private_chat_core::model::chat::ReplyFault;
 use private_chat_core::model::workspace::Role;
 use private_chat_core::port::inference::InferenceFailure;
+use private_chat_core::port::store::Over;
 use private_chat_tests::client::{App, Caller, Event, patiently, shown, text};
 use serde_json::{Value, json};
 
 use crate::chats::saying;
 use crate::sqlite::File;
 
-crate::on_every_store!(a_reply_streams_from_its_beginning_to_its_end, whoever_comes_back_gets_what_was_missed);
+crate::on_every_store!(
+    a_reply_streams_from_its_beginning_to_its_end,
+    whoever_comes_back_gets_what_was_missed,
+    a_cursor_from_before_the_kept_log_is_refused,
+);
 
-const ENDS: [&str; 4] = ["message.completed", "message.stopped", "message.failed", "message.interrupted"];
+/// The events that end a reply.
+pub(crate) const ENDS: [&str; 4] = ["message.completed", "message.stopped", "message.failed", "message.interrupted"];
 
-fn hello() -> Script {
+pub(crate) fn hello() -> Script {
     Script::new().content("Hel").pause().content("lo, wörld 😀").pause().content("!").finish("stop")
 }
 
 /// Somebody with a chat.
-async fn at_home(app: &App) -> (Caller, String, String) {
+pub(crate) async fn at_home(app: &App) -> (Caller, String, String) {
     let admin = app.setup().await;
     let home = admin.workspace().await;
     let chat = admin.chat(&home).await;
     (admin, home, chat)
 }
 
-fn names(events: &[Event]) -> Vec<&str> {
+pub(crate) fn names(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.name.as_str()).collect()
 }
 
-fn say(caller: &Caller, chat: &str, content: &str) -> private_chat_tests::client::Call {
+pub(crate) fn say(caller: &Caller, chat: &str, content: &str) -> private_chat_tests::client::Call {
     caller.post(&format!("{chat}/message")).json(json!({"content": content}))
 }
 
 /// Reads a chat's last message until its reply has ended.
-async fn ended(caller: &Caller, chat: &str) -> Value {
+pub(crate) async fn ended(caller: &Caller, chat: &str) -> Value {
     let look = async {
         loop {
             let page = caller.get(&format!("{chat}/messages?limit=1")).await.ok(200);
             if page["items"][0]["status"] != "streaming" {
                 return page["items"][0].clone();
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     patiently(look).await
@@ -307,6 +315,36 @@ async fn whoever_comes_back_gets_what_was_missed(app: App) {
             assert_eq!(ann.get(&format!("{path}?after={bad}")).await.wrong_fields(), ["after"], "{bad}");
             let answer = ann.get(&path).header("last-event-id", bad).await;
             assert_eq!(answer.wrong_fields(), ["Last-Event-ID"], "{bad}");
+        }
+    }
+}
+
+// A cursor is good for as long as the log is kept; whoever comes later loads the present state.
+async fn a_cursor_from_before_the_kept_log_is_refused(app: App) {
+    let (ann, home, chat) = at_home(&app).await;
+    let first = say(&ann, &chat, "1").events().await.rest().await[0].id.unwrap();
+    let paths = [format!("{chat}/events"), format!("/workspaces/{home}/events")];
+    let newest = ann.get(&paths[0]).events().await.next().await.unwrap().id.unwrap();
+    for path in &paths {
+        ann.get(&format!("{path}?after={first}")).events().await.until("message.completed").await;
+    }
+    let now = app.ports.clock.now();
+    let over = Over { sessions: now, invitations: now, keyed_requests: now, events: now + Duration::from_secs(1) };
+    while app.ports.work.purge(over).await.unwrap() > 0 {}
+    for path in &paths {
+        for old in [0, first, newest - 1] {
+            ann.get(&format!("{path}?after={old}")).await.problem(410, "cursor_expired");
+            ann.get(path).header("last-event-id", &old.to_string()).await.problem(410, "cursor_expired");
+        }
+        // Whoever missed nothing goes on, and so does whoever begins anew.
+        let mut feeds = [ann.get(&format!("{path}?after={newest}")).events().await, ann.get(path).events().await];
+        let title = json!(format!("Seen in {path}").chars().take(200).collect::<String>());
+        ann.patch(&chat).json(json!({"title": title})).await.ok(200);
+        for feed in &mut feeds {
+            let mut told = feed.until("chat.updated").await;
+            while told.data["chat"]["title"] != title {
+                told = feed.until("chat.updated").await;
+            }
         }
     }
 }

@@ -22,7 +22,15 @@ crate::on_every_store!(
 );
 
 /// The operations that honour the key.
-const REPEATABLE: [&str; 5] = ["create_user", "create_workspace", "create_invitation", "create_chat", "send_message"];
+const REPEATABLE: [&str; 7] = [
+    "create_user",
+    "create_workspace",
+    "create_invitation",
+    "create_chat",
+    "send_message",
+    "edit_message",
+    "regenerate_reply",
+];
 
 fn repeatable() -> Vec<Operation<'static>> {
     let operations = Document::of_the_product().operations().into_iter();
@@ -53,7 +61,9 @@ async fn count(team: &Team, operation: Operation<'_>) -> usize {
         "create_workspace" => items(owner.get("/workspaces?limit=100").await.ok(200)),
         "create_invitation" => items(owner.get(&team.at("/invitations?limit=100")).await.ok(200)),
         "create_chat" => items(owner.get(&team.at("/chats/history?limit=100")).await.ok(200)),
-        "send_message" => items(owner.get(&format!("{}/messages?limit=100", team.chat)).await.ok(200)),
+        "send_message" | "edit_message" | "regenerate_reply" => {
+            items(owner.get(&format!("{}/messages?limit=100", team.chat)).await.ok(200))
+        }
         other => panic!("{other}: what does it make?"),
     }
 }
@@ -71,7 +81,7 @@ async fn a_request_that_is_sent_again_is_done_once(app: App) {
     let team = Team::on(app).await;
     for operation in repeatable() {
         let before = count(&team, operation).await;
-        let made = if operation.id() == "send_message" { 2 } else { 1 };
+        let made = if ["send_message", "edit_message"].contains(&operation.id()) { 2 } else { 1 };
         let (body, key) = (team.body(operation).unwrap(), operation.id());
         let first = ask(&team, operation, key).await.ok(201);
         assert_eq!(count(&team, operation).await, before + made, "{}", operation.id());
@@ -118,12 +128,13 @@ async fn a_key_belongs_to_one_request_of_one_user(app: App) {
         ask(&team, operation, key).await.ok(201);
         let mut other = team.body(operation).unwrap();
         let (field, value) = match operation.id() {
-            "create_invitation" => ("role", "GUEST"),
-            "create_chat" => ("title", "Other"),
-            "send_message" => ("content", "Other"),
-            _ => ("name", "Other"),
+            "create_invitation" => ("role", json!("GUEST")),
+            "create_chat" => ("title", json!("Other")),
+            "send_message" | "edit_message" => ("content", json!("Other")),
+            "regenerate_reply" => ("parameters", json!({"seed": 2})),
+            _ => ("name", json!("Other")),
         };
-        other[field] = json!(value);
+        other[field] = value;
         let before = count(&team, operation).await;
         call(&team, operation, key).json(other).await.problem(422, "idempotency_key_reused");
         assert_eq!(count(&team, operation).await, before, "{}", operation.id());
@@ -290,7 +301,7 @@ async fn race(team: &Team, apps: &[&App]) {
         let mut answers: Vec<_> = join_all(tries).await.iter().map(|answer| answer.ok(201)).collect();
         answers.dedup();
         assert_eq!(answers.len(), 1, "{}: {answers:?}", operation.id());
-        let made = if operation.id() == "send_message" { 2 } else { 1 };
+        let made = if ["send_message", "edit_message"].contains(&operation.id()) { 2 } else { 1 };
         assert_eq!(count(team, operation).await, before + made, "{}", operation.id());
         // Of twenty that differ one is done, and the others are told.
         let differing = (0..20).map(|n| {
@@ -298,7 +309,8 @@ async fn race(team: &Team, apps: &[&App]) {
             match operation.id() {
                 "create_user" | "create_invitation" => body["email"] = json!(format!("torn{n}@example.com")),
                 "create_chat" => body["title"] = json!(format!("{n}")),
-                "send_message" => body["content"] = json!(format!("{n}")),
+                "send_message" | "edit_message" => body["content"] = json!(format!("{n}")),
+                "regenerate_reply" => body["parameters"]["seed"] = json!(n + 2),
                 _ => body["name"] = json!(format!("{n}")),
             }
             send(n, "torn", body)
@@ -317,30 +329,59 @@ fn slowly() -> Script {
     Script::new().content("Hel").pause().content("lo, wörld 😀").pause().content("!").finish("stop")
 }
 
-/// The ids of the two messages that a stream begins with.
-async fn beginning(stream: &mut Events) -> [Value; 2] {
-    let message = stream.until("message.created").await;
-    let reply = stream.until("message.created").await;
-    [message, reply].map(|event| event.data["message"]["id"].clone())
+/// The ids of the messages that a stream begins with: of the one that is new, where one is, and of the reply.
+async fn beginning(stream: &mut Events, messages: usize) -> Vec<Value> {
+    let mut ids = Vec::new();
+    for _ in 0..messages {
+        ids.push(stream.until("message.created").await.data["message"]["id"].clone());
+    }
+    ids
+}
+
+/// The request without a body is one of its own, whose key answers for it alone.
+#[tokio::test]
+async fn a_body_that_may_be_left_out_needs_no_key_of_another_kind() {
+    let team = Team::new().await;
+    let path = format!("{}/message/{}/regenerate", team.chat, team.reply);
+    let again = |key: &str| team.owner.post(&path).header("idempotency-key", key);
+    let first = again("bare").await.ok(201);
+    assert_eq!(again("bare").await.ok(201), first);
+    assert_eq!(again("bare").header("content-type", "application/json").await.ok(201), first);
+    again("bare").json(json!({"parameters": {"seed": 1}})).await.problem(422, "idempotency_key_reused");
+    let told = again("told").json(json!({"parameters": {"seed": 1}})).await.ok(201);
+    assert_ne!(told["reply"]["id"], first["reply"]["id"]);
+    assert_eq!(again("told").json(json!({"parameters": {"seed": 1}})).await.ok(201), told);
+    again("told").await.problem(422, "idempotency_key_reused");
+    assert_eq!(team.owner.get(&team.chat).await.ok(200)["message_count"], 4);
+}
+
+/// What begins a reply, sent to a chat with one exchange.
+fn beginnings(chat: &str, (message, reply): &(Value, Value)) -> [(&'static str, String, Value); 3] {
+    let at = |id: &Value| format!("{chat}/message/{}", text(id));
+    [
+        ("POST", format!("{chat}/message"), json!({"content": "Hi."})),
+        ("PATCH", at(&message["id"]), json!({"content": "Hi."})),
+        ("POST", format!("{}/regenerate", at(&reply["id"])), json!({"parameters": {"seed": 1}})),
+    ]
 }
 
 // F44
 #[tokio::test]
-async fn a_message_that_is_sent_again_joins_its_reply() {
-    for streamed_first in [true, false] {
-        let (app, parrot) = saying([slowly()]).await;
+async fn what_begins_a_reply_joins_it_when_it_is_sent_again() {
+    for (which, streamed_first) in (0..3).flat_map(|which| [(which, true), (which, false)]) {
+        let (app, parrot) = saying([Script::new().content("First.").finish("stop"), slowly()]).await;
         let ann = app.setup().await;
         let chat = ann.chat(&ann.workspace().await).await;
-        let send = || {
-            let call = ann.post(&format!("{chat}/message")).header("idempotency-key", "k");
-            call.json(json!({"content": "Hi."}))
-        };
+        let exchanged = ann.say(&chat, "First?").await;
+        let (method, path, body) = beginnings(&chat, &exchanged).into_iter().nth(which).unwrap();
+        let regenerates = path.ends_with("/regenerate");
+        let send = || ann.call(method, &path).header("idempotency-key", "k").json(body.clone());
         // The first one, as a stream or not; then both ways again while its reply runs.
         let mut first = if streamed_first { Some(send().events().await) } else { None };
         let joining = async {
             patiently(parrot.waiting(1)).await;
             let mut stream = send().events().await;
-            let ids = beginning(&mut stream).await;
+            let ids = beginning(&mut stream, if regenerates { 1 } else { 2 }).await;
             let mut seen = vec![stream.until("message.delta").await];
             for _ in 0..2 {
                 patiently(parrot.waiting(1)).await;
@@ -352,16 +393,17 @@ async fn a_message_that_is_sent_again_joins_its_reply() {
         let waiting = send().into_future();
         let ((ids, seen), waited) = join(joining, waiting).await;
         let exchange = waited.ok(201);
-        assert_eq!(ids, [exchange["message"]["id"].clone(), exchange["reply"]["id"].clone()]);
+        let made = [exchange["message"]["id"].clone(), exchange["reply"]["id"].clone()];
+        assert_eq!(ids, if regenerates { &made[1..] } else { &made[..] });
         assert_eq!(
             (&exchange["reply"]["status"], &exchange["reply"]["content"]),
             (&json!("complete"), &json!("Hello, wörld 😀!"))
         );
-        assert_eq!(shown(&seen, &text(&ids[1])), "Hello, wörld 😀!");
+        assert_eq!(shown(&seen, &text(&made[1])), "Hello, wörld 😀!");
         let last = seen.last().unwrap();
         assert_eq!((last.name.as_str(), &last.data["message"]), ("message.completed", &exchange["reply"]));
         if let Some(first) = &mut first {
-            assert_eq!(beginning(first).await, ids);
+            assert_eq!(beginning(first, ids.len()).await, ids);
             assert_eq!(first.until("message.completed").await.data["message"], exchange["reply"]);
         }
 
@@ -369,10 +411,10 @@ async fn a_message_that_is_sent_again_joins_its_reply() {
         assert_eq!(send().await.ok(201), exchange);
         let again = send().events().await.rest().await;
         let ends: Vec<_> = again.iter().filter(|event| event.name == "message.completed").collect();
-        assert_eq!((again[0].name.as_str(), &again[0].data["message"]), ("message.created", &exchange["message"]));
+        assert_eq!((again[0].name.as_str(), &again[0].data["message"]["id"]), ("message.created", &ids[0]));
         assert_eq!((ends.len(), &ends[0].data["message"]), (1, &exchange["reply"]));
         assert_eq!(again.last().unwrap().name, "message.completed");
-        assert_eq!(parrot.completions().len(), 1, "the model was asked once");
-        assert_eq!(ann.get(&chat).await.ok(200)["message_count"], 2);
+        assert_eq!(parrot.completions().len(), 2, "the model was asked once");
+        assert_eq!(ann.get(&chat).await.ok(200)["message_count"], if regenerates { 3 } else { 4 });
     }
 }

@@ -6,6 +6,9 @@
 #![expect(clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
 mod auth;
+mod branches;
+mod caps;
+mod changing;
 mod chats;
 mod events;
 mod idempotency;
@@ -13,6 +16,7 @@ mod invitations;
 mod members;
 mod openapi;
 mod problems;
+mod search;
 mod secrets;
 mod sessions;
 mod sqlite;

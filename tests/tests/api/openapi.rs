@@ -75,12 +75,37 @@ fn every_operation_says_what_a_client_needs() {
                     assert!(faults.is_empty(), "{place} {status}: {faults:?}");
                 }
                 assert_eq!(response["headers"].get("WWW-Authenticate").is_some(), status == "401", "{place}");
+                for name in ["Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"] {
+                    assert!(response["headers"].get(name).is_some() || status != "429", "{place}: {name}");
+                }
             }
             assert!(response["headers"].get("X-Request-Id").is_some(), "{place} {status}");
         }
     }
     for id in PUBLIC {
         assert!(ids.contains(id), "there is no {id}");
+    }
+}
+
+#[test]
+fn whatever_begins_a_reply_shows_how_it_may_be_refused() {
+    let document = Document::of_the_product();
+    let codes = |id: &str, status: &str| -> Vec<String> {
+        let operation = document.operations().into_iter().find(|operation| operation.id() == id).unwrap();
+        let schema = &operation.described["responses"][status]["content"]["application/problem+json"]["schema"];
+        let listed = schema["allOf"][1]["properties"]["code"]["enum"].as_array().unwrap();
+        listed.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
+    };
+    for id in ["send_message", "edit_message", "regenerate_reply"] {
+        assert_eq!(codes(id, "429"), ["too_many_replies"], "{id}");
+        assert!(codes(id, "422").contains(&"idempotency_key_reused".to_owned()), "{id}");
+        assert!(codes(id, "403").contains(&"forbidden".to_owned()), "{id}");
+        assert_eq!(codes(id, "404"), ["not_found"], "{id}");
+        assert_eq!(codes(id, "409").contains(&"not_a_reply".to_owned()), id == "regenerate_reply", "{id}");
+    }
+    for id in ["update_chat", "delete_chat"] {
+        assert!(codes(id, "403").contains(&"forbidden".to_owned()), "{id}");
+        assert_eq!(codes(id, "404"), ["not_found"], "{id}");
     }
 }
 
@@ -107,7 +132,7 @@ fn every_event_has_a_schema_of_its_own() {
     let streams: Vec<_> = document.operations().into_iter().filter(|operation| operation.streams()).collect();
     let mut ids: Vec<_> = streams.iter().map(|operation| operation.id()).collect();
     ids.sort_unstable();
-    assert_eq!(ids, ["follow_chat", "follow_workspace", "send_message"]);
+    assert_eq!(ids, ["edit_message", "follow_chat", "follow_workspace", "regenerate_reply", "send_message"]);
     for operation in streams {
         let items = operation.described.pointer("/responses/200/content/text~1event-stream/schema/items").unwrap();
         assert_eq!(items["$ref"], "#/components/schemas/Event", "{}", operation.id());

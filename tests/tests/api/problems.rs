@@ -50,6 +50,10 @@ async fn what_is_no_json_is_malformed_on_every_route() {
             ("braces", deep("{\"a\":").into()),
         ];
         for (what, body) in bad {
+            if body.is_empty() && operation.id() == "regenerate_reply" {
+                // It may be left out.
+                continue;
+            }
             let answer = send(&team, operation, body).await;
             assert_eq!(answer.status, 400, "{} {what}: {}", operation.id(), answer.text());
             answer.problem(400, "malformed");

@@ -153,7 +153,7 @@ async fn a_workspace_that_is_deleted_while_it_is_lived_in_is_gone_for_everybody(
 // F49: whatever step a reply is at.
 #[tokio::test]
 async fn a_reply_ends_with_its_workspace_at_whatever_step() {
-    for name in ["begin", "message", "messages", "end", "checkpoint"] {
+    for name in ["begin", "messages", "end", "checkpoint"] {
         for side in [Side::Before, Side::After] {
             // At a checkpoint it has not come to its end.
             let second = if name == "checkpoint" { talk() } else { Script::new().content("Hello.").finish("stop") };

@@ -6,7 +6,9 @@ use futures_util::future::join;
 use private_chat_adapters::memory::Script;
 use private_chat_core::model::invitation;
 use private_chat_core::model::workspace::Role;
-use private_chat_core::port::store::{SessionRepository as _, UserRepository as _, WorkspaceRepository as _};
+use private_chat_core::port::store::{
+    LogBounds, ReplyRepository as _, SessionRepository as _, UserRepository as _, WorkspaceRepository as _,
+};
 use private_chat_core::usecase::workspaces::NewWorkspace;
 
 use super::house::{Home, Process};
@@ -54,7 +56,9 @@ async fn what_is_over_is_removed_a_day_later_and_what_stands_stays() {
     assert!(!noted().await && invitation().await);
 
     home.house.clock.advance(invitation::LIFETIME - HOUR);
-    assert_eq!(tidy(&home, both).await, 0, "it has been over for less than a day");
+    assert_eq!(home.house.store.log_bounds(home.workspace).await.unwrap(), LogBounds { newest: 4, forgotten: 0 });
+    assert_eq!(tidy(&home, both).await, 4, "events are kept for a week; an invitation that ended, for one more day");
+    assert_eq!(home.house.store.log_bounds(home.workspace).await.unwrap(), LogBounds { newest: 4, forgotten: 4 });
     home.house.clock.advance(2 * HOUR);
     assert_eq!(tidy(&home, both).await, 1);
     assert!(!invitation().await && session().await);
@@ -79,5 +83,5 @@ async fn a_database_that_is_away_leaves_the_rest_to_the_next_time() {
     home.a.store.set_away(true);
     assert!(home.a.cases.housekeeping.tidy().await.is_err());
     home.a.store.set_away(false);
-    assert_eq!(tidy(&home, [&home.a, &home.a]).await, 1);
+    assert_eq!(tidy(&home, [&home.a, &home.a]).await, 2, "the session, and the event of the chat");
 }

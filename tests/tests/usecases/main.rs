@@ -5,11 +5,13 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
 mod accounts;
+mod conversations;
 mod crowd;
 mod deaths;
 mod deletion;
 mod ends;
 mod feeds;
+mod fuzz;
 mod house;
 mod housekeeping;
 mod invitations;

@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use private_chat_adapters::memory::Script;
-use private_chat_core::change::{Changes, Event, EventKind};
 use private_chat_core::error::{Error, Kind};
-use private_chat_core::model::chat::{Chat, Message, MessageStatus, Visibility};
+use private_chat_core::model::chat::{Chat, Message, MessageStatus, ReplyFault, Visibility};
 use private_chat_core::model::idempotency::Repeatable;
 use private_chat_core::model::user::GlobalRole;
 use private_chat_core::model::workspace::Role;
 use private_chat_core::page::PageRequest;
 use private_chat_core::policy::Right;
-use private_chat_core::port::store::{UnitOfWork as _, WorkspaceRepository as _};
+use private_chat_core::port::store::WorkspaceRepository as _;
 use private_chat_core::usecase::chats::{NewChat, Sent};
 use private_chat_core::usecase::users::NewUser;
 use private_chat_core::usecase::workspaces::NewWorkspace;
-use private_chat_tests::fixture;
 use tokio::task::JoinSet;
 
 use super::house::{Home, PASSWORD, Person, Process, SECOND, a_message, an_admin, eventually, settle};
@@ -357,22 +355,18 @@ async fn what_is_gone_is_not_found_and_not_made_again() {
     let joined = watch(&b, &home, "key").await;
     let waiting = send(&b, (&home.ann, &home.chat), ("key", "Hi"), false).await.unwrap();
     home.pass(SECOND).await;
-    // Chats can't be deleted yet but with the hand; this is what it will write.
-    let (workspace, id, at_time) = (home.workspace, home.chat.id, fixture::now());
-    let stored = private_chat_core::port::store::ChatRepository::chat(&*home.house.store, workspace, id).await;
-    let gone = Event { workspace, kind: EventKind::ChatDeleted(id, None), at: at_time };
-    home.house.store.commit(Changes::new().delete(stored.unwrap().unwrap()).emit(gone)).await.unwrap();
+    // By a third process, which runs nothing of it.
+    let c = home.house.process(hello()).await;
+    c.cases.chats.delete(&c.enter(&home.ann, &home.chat, Right::DeleteChat).await.unwrap()).await.unwrap();
     home.pass(3 * SECOND).await;
     let screen = joined.read_out().await;
     assert!(!screen.seen.iter().any(|seen| seen.starts_with("ended")), "{:?}", screen.seen);
-    for end in [waiting.end, sent.end] {
-        let answer = end.wait().await.map(|(_, reply)| reply.status);
-        let known = matches!(
-            answer,
-            Err(Error::NotFound(Kind::Message)) | Ok(MessageStatus::Interrupted | MessageStatus::Stopped)
-        );
-        assert!(known, "{answer:?}");
-    }
+    // Who asked is told what became of it, as the process that made it knows; who came later finds nothing.
+    let (_, reply) = sent.end.wait().await.unwrap();
+    assert_eq!((reply.status, reply.content.as_str()), (MessageStatus::Interrupted, "Hel"));
+    assert_eq!(reply.error.map(|error| error.code), Some(ReplyFault::Deleted));
+    let answer = waiting.end.wait().await.map(|_| ());
+    assert!(matches!(answer, Err(Error::NotFound(Kind::Chat))), "{answer:?}");
     let again = b.cases.chats.send(&at, a_message("Hi"), false, Some(asking(&b, "key", "Hi"))).await.map(|_| ());
     assert!(matches!(again, Err(Error::NotFound(Kind::Message))), "{again:?}");
     assert_eq!(home.a.cases.replies.running(), 0);

@@ -174,10 +174,13 @@ async fn every_list_is_a_range_of_its_index() {
         let plan = Connection::from(&mut other).fetch_one(sql, &args).await.unwrap().unwrap();
         let plan = plan.columns().text().unwrap();
         let read = format!(" on {table} using {index} ");
-        let step = plan.lines().find(|line| line.contains(&read)).unwrap_or_else(|| panic!("{sql}\n{plan}"));
-        assert!(!step.contains("scan") || step.contains("range scan"), "{sql}\n{plan}");
+        assert!(plan.contains(&read), "{sql}\n{plan}");
+        for step in plan.lines().filter(|line| line.contains(&format!(" on {table} "))) {
+            let ranges = !step.contains("scan") || step.contains("range scan");
+            assert!(step.contains(&read) && ranges, "{sql}\n{plan}");
+        }
         // But for a page that was cut already.
-        let sorts = plan.lines().any(|line| line.contains("Sort: ") && !line.contains("Sort: k.workspace_id"));
+        let sorts = plan.lines().any(|line| line.contains("Sort: ")) && !sql.contains(") k JOIN ");
         assert!(!sorts, "{sql}\n{plan}");
     }
     drop_database(&options).await;
@@ -187,17 +190,27 @@ async fn every_list_is_a_range_of_its_index() {
 #[tokio::test]
 #[ignore = "needs a MySQL: set CHAT_TEST_MYSQL_URL"]
 async fn a_filled_database_is_migrated_wherever_a_process_died_before() {
-    for done in 0..=migrate::tests::mysql_steps() {
-        let (store, options) = fresh(&format!("filled_{done}")).await;
-        let mut other = options.connect().await.unwrap();
-        let mut connection = Connection::from(&mut other);
-        migrate::mysql(&mut connection, &migrate::MIGRATIONS[..1]).await.unwrap();
-        people::fill_first_light(&mut connection).await;
-        migrate::tests::mysql_dying(&mut connection, done).await;
-        assert!(is_unavailable(&store.ping().await));
-        store.prepare().await.unwrap();
-        people::assert_first_light_was_kept(&store).await;
-        drop_database(&options).await;
+    for (before, migration) in migrate::MIGRATIONS.iter().enumerate().skip(1) {
+        for done in 0..=migration.mysql_steps() {
+            let (store, options) = fresh(&format!("filled_{before}_{done}")).await;
+            let mut other = options.connect().await.unwrap();
+            let mut connection = Connection::from(&mut other);
+            migrate::mysql(&mut connection, &migrate::MIGRATIONS[..1]).await.unwrap();
+            people::fill_first_light(&mut connection).await;
+            if before > 1 {
+                migrate::mysql(&mut connection, &migrate::MIGRATIONS[..2]).await.unwrap();
+                people::fill_people(&mut connection).await;
+                migrate::mysql(&mut connection, &migrate::MIGRATIONS[..before]).await.unwrap();
+            }
+            migration.mysql_dying(&mut connection, done).await;
+            assert!(is_unavailable(&store.ping().await));
+            store.prepare().await.unwrap();
+            if before > 1 {
+                people::assert_people_were_kept(&store).await;
+            }
+            people::assert_first_light_was_kept(&store).await;
+            drop_database(&options).await;
+        }
     }
 }
 

@@ -168,7 +168,7 @@ fn answers(operation: &mut Value, path: &str, about: &About) -> Result<(), Strin
     }
     add(&codes::INTERNAL);
     for response in responses.values_mut() {
-        response["headers"]["X-Request-Id"] = json!({"$ref": "#/components/headers/X-Request-Id"});
+        response["headers"]["X-Request-Id"] = header("X-Request-Id");
     }
     for (status, of_status) in problems {
         responses.insert(status.to_string(), problem(status, &of_status));
@@ -181,12 +181,13 @@ fn problem(status: u16, of_status: &[&'static Code]) -> Value {
     let said: Vec<_> = of_status.iter().map(|code| format!("`{}`: {}", code.code, code.detail)).collect();
     let examples: Map<_, _> =
         of_status.iter().map(|code| (code.code.to_owned(), json!({"value": example(code)}))).collect();
-    let mut headers = json!({"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}});
-    match status {
-        401 => headers["WWW-Authenticate"] = json!({"$ref": "#/components/headers/WWW-Authenticate"}),
-        429 | 502 | 503 => headers["Retry-After"] = json!({"$ref": "#/components/headers/Retry-After"}),
-        _ => {}
-    }
+    let with: &[&str] = match status {
+        401 => &["WWW-Authenticate"],
+        429 => &["Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
+        502 | 503 => &["Retry-After"],
+        _ => &[],
+    };
+    let headers: Map<_, _> = ["X-Request-Id"].iter().chain(with).map(|&name| (name.to_owned(), header(name))).collect();
     json!({
         "description": said.join("\n\n"),
         "headers": headers,
@@ -198,6 +199,11 @@ fn problem(status: u16, of_status: &[&'static Code]) -> Value {
             "examples": examples,
         }},
     })
+}
+
+/// A reference to the header of this name.
+fn header(name: &str) -> Value {
+    json!({"$ref": format!("#/components/headers/{name}")})
 }
 
 fn example(code: &Code) -> Value {
@@ -253,6 +259,9 @@ fn schemas(spec: &mut Value) -> Result<(), String> {
         "X-Request-Id": {"description": "The request's id, for whoever reads the log.", "schema": {"type": "string"}},
         "WWW-Authenticate": {"description": "Always `Bearer`.", "schema": {"type": "string"}},
         "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer", "minimum": 1}},
+        "RateLimit-Limit": {"description": "How many there may be.", "schema": {"type": "integer", "minimum": 0}},
+        "RateLimit-Remaining": {"description": "How many more there may be now.", "schema": {"type": "integer", "minimum": 0}},
+        "RateLimit-Reset": {"description": "Seconds until it is worth looking again.", "schema": {"type": "integer", "minimum": 0}},
     });
     bounds(spec);
     Ok(())

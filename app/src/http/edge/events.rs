@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::Stream;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _};
 use poem::http::header::{self, HeaderName, HeaderValue};
 use poem::{Body, FromRequest, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::ApiResponse;
@@ -22,6 +22,8 @@ use super::json::success;
 const EVENT_STREAM: &str = "text/event-stream";
 /// Clients are promised a sign of life at least every 15 s.
 const BEAT: Duration = Duration::from_secs(14);
+/// How many bytes of frames may go out in one piece.
+const PIECE: usize = 16 << 10;
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// One event as bytes. Without data it only moves the client's cursor. The data is JSON, which has no line breaks.
@@ -63,7 +65,7 @@ impl<T> EventStream<T> {
     fn beating(frames: impl Stream<Item = Bytes> + Send + 'static, stop: CancellationToken, every: Duration) -> Self {
         let mut beat = interval_at(tokio::time::Instant::now() + every, every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let live = Live { frames: Box::pin(frames), beat, stop: Box::pin(stop.cancelled_owned()) };
+        let live = Live { frames: Box::pin(frames.fuse()), beat, stop: Box::pin(stop.cancelled_owned()) };
         Self { live, event: PhantomData }
     }
 }
@@ -74,12 +76,29 @@ struct Live {
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
+impl Live {
+    /// One piece in place of many, for the sake of whoever reads it: each piece has a header of its own.
+    fn with_all_that_is_ready(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let mut piece = BytesMut::new();
+        while let Poll::Ready(Some(frame)) = self.frames.poll_next_unpin(cx) {
+            if piece.is_empty() {
+                piece.extend_from_slice(&first);
+            }
+            piece.extend_from_slice(&frame);
+            if piece.len() >= PIECE {
+                break;
+            }
+        }
+        if piece.is_empty() { first } else { piece.freeze() }
+    }
+}
+
 impl Stream for Live {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if let Poll::Ready(frame) = self.frames.as_mut().poll_next(cx) {
-            return Poll::Ready(frame.map(Ok));
+        if let Poll::Ready(first) = self.frames.poll_next_unpin(cx) {
+            return Poll::Ready(first.map(|first| Ok(self.with_all_that_is_ready(first, cx))));
         }
         if self.beat.poll_tick(cx).is_ready() {
             return Poll::Ready(Some(Ok(KEEP_ALIVE)));
@@ -198,11 +217,26 @@ mod tests {
         assert!(BEAT < Duration::from_secs(15));
     }
 
+    async fn pieces(frames: impl Stream<Item = Bytes> + Send + 'static) -> Vec<Bytes> {
+        let live = EventStream::<String>::new(frames, CancellationToken::new()).live;
+        live.map(Result::unwrap).collect().await
+    }
+
     #[tokio::test]
     async fn ends_with_its_frames() {
-        let frames = stream::iter([frame(Some(1), "a", b"1")]);
-        let live = EventStream::<String>::new(frames, CancellationToken::new()).live;
-        assert_eq!(live.collect::<Vec<_>>().await.len(), 1);
+        assert_eq!(pieces(stream::iter([frame(Some(1), "a", b"1")])).await, ["id: 1\nevent: a\ndata: 1\n\n"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_goes_out_in_one_piece_and_nothing_waits_for_more() {
+        let (all, later) = (["1", "2", "3"].map(|data| frame(None, "a", data.as_bytes())), frame(None, "b", b"4"));
+        let yielded = stream::once(async {
+            tokio::task::yield_now().await;
+            frame(None, "b", b"4")
+        });
+        assert_eq!(pieces(stream::iter(all.clone()).chain(yielded)).await, [all.concat(), later.to_vec()]);
+        let long = stream::iter(vec![Bytes::from_static(&[b'x'; PIECE]); 3]);
+        assert_eq!(pieces(long).await.iter().map(Bytes::len).collect::<Vec<_>>(), [2 * PIECE, PIECE]);
     }
 
     #[test]

@@ -143,7 +143,10 @@ async fn connection<E: Endpoint>(
         let app = app.clone();
         let request = poem::Request::from((request, here.clone(), peer.clone(), Scheme::HTTP));
         async move {
-            let response: hyper::Response<BoxBody<bytes::Bytes, io::Error>> = app.get_response(request).await.into();
+            // hyper keeps the place of this future for as long as the connection lives: what answers is boxed, so that it is gone once an answer
+            // streams.
+            let response: hyper::Response<BoxBody<bytes::Bytes, io::Error>> =
+                Box::pin(async move { app.get_response(request).await }).await.into();
             Ok::<_, Infallible>(response.map(|body| Served::new(body, serving)))
         }
     });

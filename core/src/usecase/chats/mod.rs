@@ -58,6 +58,15 @@ impl InChat {
         self.require_charge_as(self.member.role())
     }
 
+    /// Lets the author of a message through, and nobody else.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn require_author(&self, message: &Message) -> Result<(), Error> {
+        let author = message.author.as_ref().map(|author| author.id);
+        if author == Some(self.actor().user().id) { Ok(()) } else { Err(Error::Forbidden(Forbidden::Role)) }
+    }
+
     fn require_charge_as(&self, role: Role) -> Result<(), Error> {
         let creator = self.chat.created_by.as_ref().map(|creator| creator.id);
         if creator == Some(self.actor().user().id) || role == Role::Owner {

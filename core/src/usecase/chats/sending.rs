@@ -4,7 +4,7 @@ use futures_channel::oneshot;
 
 use super::{Chats, InChat, as_member};
 use crate::change::{Follows, Version};
-use crate::error::{Backend, Checks, Error, Forbidden, Kind, Obstacle};
+use crate::error::{Backend, Checks, Error, Kind, Obstacle};
 use crate::id::MessageId;
 use crate::model::chat::{self, Message, MessageStatus, Parameters, ReplyFault, Speaker};
 use crate::model::idempotency::{Made, Repeatable};
@@ -76,9 +76,7 @@ impl Chats {
         let content = &content;
         let first = |stamp| async move {
             let old = self.message(at, id).await?;
-            if old.author.as_ref().map(|author| author.id) != Some(at.actor().user().id) {
-                return Err(Error::Forbidden(Forbidden::Role));
-            }
+            at.require_author(&old)?;
             let answer = (None, Parameters::default());
             self.write(at, (content.clone(), old.parent, Follows::Parent), answer, watched, stamp).await
         };
@@ -112,7 +110,11 @@ impl Chats {
         self.idempotency.once(at.actor().user().id, request, first, again).await
     }
 
-    async fn message(&self, at: &InChat, id: MessageId) -> Result<Message, Error> {
+    /// A message of the chat.
+    ///
+    /// # Errors
+    /// `NotFound(Message)`.
+    pub async fn message(&self, at: &InChat, id: MessageId) -> Result<Message, Error> {
         self.ports.chats.message(at.chat.id, id).await?.ok_or(Error::NotFound(Kind::Message))
     }
 

@@ -12,6 +12,7 @@
 //! the commit that makes the chat private, and in others when they read of it.
 
 mod room;
+mod seats;
 mod tail;
 mod watch;
 
@@ -21,8 +22,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::mpsc;
 pub use room::Delivery;
+use room::Growing;
 pub(super) use room::Room;
-use room::{Growing, Seat, hand_out};
+use seats::{Seat, hand_out};
 use tail::{chat_event, deleted};
 pub use watch::{Frame, ReplyWatch, Watch};
 
@@ -327,7 +329,9 @@ impl Live {
         self.closed.store(true, Ordering::Release);
         let rooms: Vec<_> = self.rooms.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for room in rooms {
-            room.lock().clear_seats();
+            let mut state = room.lock();
+            state.seats.tell_all();
+            state.clear_seats();
             room.wake.notify(usize::MAX);
         }
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use event_listener::Event as Signal;
-use futures_channel::mpsc;
 
+use super::seats::{Seat, Seats, give_way, hand_out};
 use super::{Delta, LiveEvent, Part, blank};
 use crate::change::{EventNumber, Version};
 use crate::id::{ChatId, MessageId, UserId, WorkspaceId};
@@ -84,6 +84,22 @@ impl Delivery {
     #[must_use]
     pub const fn event(&self) -> Option<&LiveEvent> {
         self.event.as_ref()
+    }
+
+    /// This text and more of it as one, where the one goes right behind the other.
+    pub(super) fn followed_by(&self, more: &Self) -> Option<Arc<Self>> {
+        let (Some(LiveEvent::Delta(first)), Some(LiveEvent::Delta(second))) = (self.event(), more.event()) else {
+            return None;
+        };
+        let same_gate = match (&self.gate, &more.gate) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        if !same_gate || first.offset + first.added.chars().count() != second.offset {
+            return None;
+        }
+        let both = Delta { added: [&*first.added, &second.added].concat(), ..first.clone() };
+        Some(Self::new(None, self.gate.clone(), Some(LiveEvent::Delta(both))))
     }
 
     /// The chat that is new to all but one user.
@@ -196,17 +212,6 @@ impl Growing {
     }
 }
 
-/// A watcher's place: where its deliveries are put.
-pub(super) struct Seat {
-    pub(super) watcher: u64,
-    pub(super) queue: mpsc::Sender<Arc<Delivery>>,
-}
-
-/// Hands a delivery to all; those who can't take it lose their seat and will join anew.
-pub(super) fn hand_out(seats: &mut Vec<Seat>, delivery: &Arc<Delivery>) {
-    seats.retain_mut(|seat| seat.queue.try_send(delivery.clone()).is_ok());
-}
-
 #[derive(Default)]
 pub(super) struct RoomState {
     /// The last event handed out; none while no tail runs.
@@ -214,7 +219,7 @@ pub(super) struct RoomState {
     /// Events of this process that came before their predecessors.
     pub(super) early: BTreeMap<EventNumber, Arc<Delivery>>,
     pub(super) growing: HashMap<MessageId, Growing>,
-    pub(super) seats: Vec<Seat>,
+    pub(super) seats: Seats,
     gates: HashMap<ChatId, Arc<Gate>>,
 }
 
@@ -232,13 +237,13 @@ impl RoomState {
                 // The end of a reply that runs elsewhere comes before the last of its text was looked at.
                 self.follow(message);
             }
-            hand_out(&mut self.seats, &delivery);
+            self.seats.tell(&delivery);
             match delivery.event() {
                 Some(LiveEvent::MessageCreated(message)) => {
                     // Text that came before its reply was announced.
                     let so_far = self.growing.get(&message.id).map(Growing::so_far);
                     for delivery in so_far.into_iter().flatten() {
-                        hand_out(&mut self.seats, &delivery);
+                        self.seats.tell(&delivery);
                     }
                 }
                 Some(LiveEvent::MessageEnded(message)) => {
@@ -257,7 +262,7 @@ impl RoomState {
                 let told: Vec<_> =
                     running.flat_map(|growing| [growing.begun()].into_iter().chain(growing.so_far())).collect();
                 for delivery in told {
-                    hand_out(&mut self.seats, &delivery);
+                    self.seats.tell(&delivery);
                 }
             }
             next = self.early.remove(&(number + 1)).map(|delivery| (number + 1, delivery));
@@ -288,7 +293,7 @@ impl RoomState {
         let delivery = Delivery::new(None, Some(growing.gate.clone()), Some(LiveEvent::Delta(delta)));
         hand_out(&mut growing.askers, &delivery);
         if announced {
-            hand_out(&mut self.seats, &delivery);
+            self.seats.tell(&delivery);
         }
     }
 
@@ -302,7 +307,7 @@ impl RoomState {
 
     /// Takes away one watcher's seats.
     pub(super) fn take_seats(&mut self, watcher: u64) {
-        self.seats.retain(|seat| seat.watcher != watcher);
+        self.seats.leave(watcher);
         for growing in self.growing.values_mut() {
             growing.askers.retain(|seat| seat.watcher != watcher);
         }
@@ -374,6 +379,17 @@ impl Room {
         } else if number > last {
             state.early.insert(number, delivery);
             self.wake.notify(usize::MAX);
+        }
+    }
+
+    /// Tells those who watch what there is to tell, for as long as it is polled.
+    pub(super) async fn tell_in_rounds(&self) {
+        loop {
+            let more = self.lock().seats.proceed();
+            match more {
+                None => give_way().await,
+                Some(more) => more.await,
+            }
         }
     }
 

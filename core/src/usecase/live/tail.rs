@@ -9,7 +9,7 @@ use futures_channel::mpsc;
 use futures_util::future::select;
 use futures_util::pin_mut;
 
-use super::room::{Delivery, Gate, Growing, Room, Seat};
+use super::room::{Delivery, Gate, Growing, Room};
 use super::{Live, LiveEvent, QUEUE};
 use crate::change::{EventKind, EventNumber, LoggedEvent, Version};
 use crate::error::{Error, Failure};
@@ -74,14 +74,19 @@ impl Live {
                         state.growing.entry(message).or_insert(growing);
                     }
                     let (live, room) = (self.clone(), room.clone());
-                    self.ports.tasks.spawn(Box::pin(async move { live.tail(&room).await }));
+                    self.ports.tasks.spawn(Box::pin(async move {
+                        let (tail, rounds) = (live.tail(&room), room.tell_in_rounds());
+                        pin_mut!(tail);
+                        pin_mut!(rounds);
+                        select(tail, rounds).await;
+                    }));
                     // What was published while the log was read is in the log, and the tail's first turn finds it.
                 }
                 if let Some(last) = state.last
                     && (caught_up || known.is_none_or(|known| known <= last))
                 {
                     let (queue, deliveries) = mpsc::channel(QUEUE);
-                    state.seats.push(Seat { watcher, queue });
+                    state.seats.take(watcher, queue);
                     let found = |growing: &Growing| Found {
                         chat: growing.chat(),
                         gate: growing.gate.clone(),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures_channel::mpsc;
 use futures_util::StreamExt as _;
 
-use super::room::{Gate, Room, Seat};
+use super::room::{Gate, Room};
+use super::seats::Seat;
 use super::tail::Found;
 use super::{Delivery, Live, LiveEvent, QUEUE, Ticket, blank};
 use crate::change::EventNumber;
@@ -96,8 +97,9 @@ impl Watch {
                 continue;
             }
             if let Some(until) = self.replay {
-                // A stream that can't go on ends; the client comes back with its cursor.
-                self.read_on(until).await.ok()?;
+                // A stream that can't go on ends; the client comes back with its cursor. Boxed, as is `join`: what is rarely done takes no room in
+                // every stream.
+                Box::pin(self.read_on(until)).await.ok()?;
                 continue;
             }
             if !self.snapshot.is_empty() {
@@ -109,7 +111,7 @@ impl Watch {
                     Some(delivery) => self.backlog.push_back(delivery),
                     None => self.queue = None,
                 },
-                None if self.member.may_stay() => self.join().await.ok()?,
+                None if self.member.may_stay() => Box::pin(self.join()).await.ok()?,
                 None => return None,
             }
         }
@@ -154,6 +156,10 @@ impl Watch {
         let live = &self.member.live;
         let after = self.position.unwrap_or_default();
         let events = live.ports.replies.events(self.room.workspace, after, Limit::default()).await?;
+        if events.first().is_none_or(|first| first.number != after + 1) {
+            // The log has forgotten what comes next since it was asked for its bounds. The client comes back with its cursor, and is told so.
+            return Err(Failure::database("the log was forgotten while it was replayed"));
+        }
         // Taken over at once at the end: whoever drops this half-way has missed nothing.
         let (mut page, mut position) = (Vec::new(), None);
         for logged in events.into_iter().take_while(|logged| logged.number <= until) {
@@ -328,7 +334,7 @@ impl Asked {
                     Some(delivery) => self.backlog.push_back(delivery),
                     None => self.queue = None,
                 },
-                None if self.ticket.may_stay() => self.join().await?,
+                None if self.ticket.may_stay() => Box::pin(self.join()).await?,
                 None => return None,
             }
         }

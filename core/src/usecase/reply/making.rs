@@ -8,19 +8,19 @@ use futures_util::future::{BoxFuture, Either, select};
 use futures_util::{FutureExt as _, StreamExt as _, pin_mut};
 
 use super::{BEAT, Cut, End, FLUSH, Job, Local, Replies};
+use crate::id::MessageId;
 use crate::model::chat::{MessageStatus, ReplyFault};
 use crate::port::inference::{Answer, Completion, InferenceFailure, Piece, PromptMessage, Provider};
 use crate::usecase::live::Part;
 use crate::usecase::models::Choice;
-use crate::usecase::prompt;
+use crate::usecase::prompt::{self, Gathered};
 
 /// How long the provider may still tell the usage after it said that the answer has ended.
 const AFTERWORD: Duration = Duration::from_secs(5);
 
 impl Replies {
-    /// Waits for the reply before this one on its branch.
-    async fn wait_for_predecessor(&self, local: &Local) -> Result<(), Cut> {
-        let Some(parent) = local.asked.parent else { return Ok(()) };
+    /// Waits for the end of the reply before this one on its branch.
+    async fn wait_for(&self, parent: MessageId, local: &Local) -> Result<(), Cut> {
         local
             .unless_cut(async {
                 loop {
@@ -56,7 +56,6 @@ impl Replies {
     }
 
     async fn try_generate(&self, local: &Local, job: &Job) -> Result<End, End> {
-        self.wait_for_predecessor(local).await?;
         let choice = local.unless_cut(self.settle(&job.choice)).await??;
         let Some(provider) = self.models.provider(&choice.provider) else {
             return Err(End::of(MessageStatus::Failed, ReplyFault::ModelUnavailable, "the provider is not configured"));
@@ -65,9 +64,16 @@ impl Replies {
         let mut cut = false;
         let end = loop {
             let gathering = prompt::gather(&*self.ports.chats, &local.asked, job.system_prompt.as_deref(), budget);
-            let Ok(prompt) = local.unless_cut(gathering).await? else {
-                let detail = "the conversation could not be read from the database";
-                return Err(End::of(MessageStatus::Interrupted, ReplyFault::ServerStopped, detail));
+            let prompt = match local.unless_cut(gathering).await? {
+                Ok(Gathered::Whole(prompt)) => prompt,
+                Ok(Gathered::Waits(parent)) => {
+                    self.wait_for(parent, local).await?;
+                    continue;
+                }
+                Err(_) => {
+                    let detail = "the conversation could not be read from the database";
+                    return Err(End::of(MessageStatus::Interrupted, ReplyFault::ServerStopped, detail));
+                }
             };
             let (bytes, shorter) = (prompt.bytes, prompt.may_be_shorter);
             let end = self.ask(local, job, (&choice, provider), prompt.messages).await?;

@@ -1,7 +1,7 @@
 //! Promises of what many write at once: messages and counters.
 
 use crate::fixture::Say as _;
-use private_chat_core::change::{Appended, Changes, Counter, Version};
+use private_chat_core::change::{Appended, Changes, Counter, Follows, Version};
 use private_chat_core::error::Conflict;
 use private_chat_core::model::chat::{Chat, Message};
 use private_chat_core::model::user::User;
@@ -111,6 +111,60 @@ pub(super) async fn gives_an_appended_message_the_last_one_as_its_parent(store: 
         (here.id, Some(next.id)),
     ];
     assert_eq!(line, expected);
+}
+
+pub(super) async fn begins_a_branch_where_an_appended_message_is_to_follow_nothing(store: Db) {
+    let Scene { user, chat, .. } = Scene::set(&store).await;
+    let append = async |message: &Message, follows| {
+        attempt(&store, Changes::new().append(message.clone(), follows)).await.unwrap().appended[0]
+    };
+    // In an empty chat, which it makes begin, and in one that goes on.
+    let [first, second, third] = [a_message(&chat, &user), a_message(&chat, &user), a_message(&chat, &user)];
+    assert_eq!(append(&first, Follows::Parent).await, Appended { seq: 1, parent: None });
+    assert_eq!(append(&second, Follows::Parent).await, Appended { seq: 2, parent: None });
+    // The last one is the last one, whichever branch it is of, and whatever the message would have named.
+    let named = Message { parent: Some(first.id), ..third };
+    assert_eq!(append(&named, Follows::Last).await, Appended { seq: 3, parent: Some(second.id) });
+
+    // As an edit of the first message does it: another beginning, and its answer, in one unit.
+    let (edited, reply) = (a_message(&chat, &user), a_reply(&chat));
+    let reply = Message { parent: Some(edited.id), ..reply };
+    let running = a_running_reply(&reply, &user, &an_instance());
+    let unit =
+        Changes::new().append(edited.clone(), Follows::Parent).append(reply.clone(), Follows::Parent).insert(running);
+    let done = attempt(&store, unit).await.unwrap();
+    assert_eq!(done.appended, [Appended { seq: 4, parent: None }, Appended { seq: 5, parent: Some(edited.id) }]);
+    let line: Vec<_> =
+        messages(&store, chat.id).await.iter().map(|message| (message.seq, message.id, message.parent)).collect();
+    let expected = [
+        (1, first.id, None),
+        (2, second.id, None),
+        (3, named.id, Some(second.id)),
+        (4, edited.id, None),
+        (5, reply.id, Some(edited.id)),
+    ];
+    assert_eq!(line, expected);
+
+    // Whatever they follow, all are of one sequence.
+    let places = race(18, |n| {
+        let (store, message, named) = (store.clone(), a_message(&chat, &user), first.id);
+        async move {
+            let unit = match n % 3 {
+                0 => Changes::new().append(message, Follows::Parent),
+                1 => Changes::new().append(Message { parent: Some(named), ..message }, Follows::Parent),
+                _ => Changes::new().append(message, Follows::Last),
+            };
+            (n % 3, attempt(&store, unit).await.unwrap().appended[0])
+        }
+    })
+    .await;
+    let stored = messages(&store, chat.id).await;
+    assert!(stored.iter().map(|message| message.seq).eq(1..=23));
+    for (way, Appended { seq, parent }) in places {
+        let before = &stored[usize::try_from(seq).unwrap() - 2];
+        let expected = [None, Some(first.id), Some(before.id)][way];
+        assert_eq!((parent, stored[usize::try_from(seq).unwrap() - 1].parent), (expected, expected), "{seq}");
+    }
 }
 
 pub(super) async fn refuses_a_parent_of_another_chat(store: Db) {

@@ -8,18 +8,8 @@ use private_chat_core::error::Conflict;
 use private_chat_core::model::chat::{Message, MessageStatus, RunningReply};
 use tokio::time::sleep;
 
-use super::{Db, attempt, race};
-use crate::fixture::{Scene, a_message, a_reply, a_running_reply, an_instance, now};
-
-/// Begins a reply as a send does, and reads back what was stored.
-async fn begin(store: &Db, scene: &Scene, instance: &Instance) -> (Message, RunningReply) {
-    let (asked, reply) = (a_message(&scene.chat, &scene.user), a_reply(&scene.chat));
-    let running = a_running_reply(&reply, &scene.user, instance);
-    attempt(store, Changes::new().say(asked).say(reply.clone()).insert(running)).await.unwrap();
-    let reply = store.message(reply.chat, reply.id).await.unwrap().unwrap();
-    let running = store.running(reply.id).await.unwrap().unwrap();
-    (reply, running)
-}
+use super::{Db, attempt, begin, race};
+use crate::fixture::{Scene, a_reply, an_instance, now};
 
 fn so_far(reply: &Message, content: &str, reasoning: Option<&str>) -> TextSoFar {
     let (content, reasoning) = (content.to_owned(), reasoning.map(str::to_owned));

@@ -8,10 +8,10 @@ use private_chat_core::model::idempotency::KeyedRequest;
 use private_chat_core::model::invitation::Invitation;
 use private_chat_core::model::user::User;
 use private_chat_core::model::workspace::{Membership, Role, Workspace};
-use private_chat_core::port::store::Over;
-use private_chat_core::time::Timestamp;
 
-use super::{Db, attempt, events, messages, one_of_each, one_of_each_missing, page, race, row, with_version};
+use super::{
+    Db, NOTHING_OVER, attempt, events, messages, one_of_each, one_of_each_missing, page, purge, race, row, with_version,
+};
 use crate::fixture::{
     Scene, a_chat, a_keyed_request, a_membership, a_message, a_reply, a_running_reply, a_session, a_user, a_workspace,
     an_instance, an_invitation, created, joining, new_id, now,
@@ -588,10 +588,7 @@ pub(super) async fn deletes_what_belongs_to_a_deleted_row(store: Db) {
     assert_eq!(store.running(reply).await.unwrap(), None);
     assert_eq!(store.running_in(workspace.id).await.unwrap(), []);
     assert_eq!(store.running_of(Some(instance.id)).await.unwrap(), []);
-    let start = Timestamp::from_micros(0);
-    while store.purge(Over { sessions: start, invitations: start, keyed_requests: start, events: start }).await.unwrap()
-        > 0
-    {}
+    purge(&store, NOTHING_OVER).await;
     assert_eq!(store.chat(workspace.id, chat.id).await.unwrap(), None);
     assert_eq!(store.message(chat.id, asked).await.unwrap(), None);
     assert_eq!(events(&store, workspace.id).await, []);

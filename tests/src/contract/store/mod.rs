@@ -6,24 +6,27 @@ mod guard;
 mod people;
 mod read;
 mod removal;
+mod running;
+mod search;
 mod unit;
 
 use crate::fixture::Say as _;
 use std::sync::Arc;
 
-use private_chat_core::change::{Changes, Committed, LoggedEvent, Record, Ref, Version};
+use private_chat_core::change::{Changes, Committed, Instance, LoggedEvent, Record, Ref, Version};
 use private_chat_core::error::Conflict;
 use private_chat_core::id::{ChatId, WorkspaceId};
-use private_chat_core::model::chat::Message;
+use private_chat_core::model::chat::{Message, RunningReply};
 use private_chat_core::page::{Limit, PageRequest};
-use private_chat_core::port::store::{Order, Store};
+use private_chat_core::port::store::{Order, Over, Store};
+use private_chat_core::time::Timestamp;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::Case;
 use crate::cases;
 use crate::fixture::{
-    Scene, a_keyed_request, a_reply, a_running_reply, a_session, an_installation, an_instance, an_invitation,
+    Scene, a_keyed_request, a_message, a_reply, a_running_reply, a_session, an_installation, an_instance, an_invitation,
 };
 
 use append::*;
@@ -32,6 +35,8 @@ use guard::*;
 use people::*;
 use read::*;
 use removal::*;
+use running::*;
+use search::*;
 use unit::*;
 
 /// The cases, in the order of the promises.
@@ -56,6 +61,14 @@ pub const CASES: &[Case<dyn Store>] = cases![
     finds_a_chat_in_its_own_workspace_only,
     lists_chats_most_recently_active_first_without_repeats,
     hides_private_chats_from_everybody_but_their_creator,
+    tells_who_may_see_which_of_many_chats,
+    finds_chats_by_the_words_of_their_title_and_of_their_final_messages,
+    finds_a_chat_only_where_one_text_has_all_the_words,
+    finds_words_in_any_language_whatever_their_case_and_accents,
+    finds_only_what_the_viewer_may_see,
+    pages_through_what_is_found_most_recently_active_first_without_repeats,
+    finds_a_chat_no_longer_by_what_its_title_was,
+    finds_nothing_of_deleted_chats_and_workspaces,
     pages_messages_by_number_in_both_orders,
     finds_a_message_in_its_own_chat_only,
     returns_text_byte_for_byte,
@@ -74,11 +87,16 @@ pub const CASES: &[Case<dyn Store>] = cases![
     refuses_a_row_whose_parent_is_gone,
     expects_without_writing,
     deletes_what_belongs_to_a_deleted_row,
+    leaves_nothing_of_a_deleted_chat_within_reach,
     leaves_nothing_of_a_deleted_workspace_within_reach,
     purges_what_is_over_and_what_nobody_can_reach_and_nothing_else,
+    forgets_old_events_from_the_front_of_their_log_and_tells_up_to_where,
     appends_messages_in_one_sequence_however_many_write,
     gives_an_appended_message_the_last_one_as_its_parent,
+    begins_a_branch_where_an_appended_message_is_to_follow_nothing,
     refuses_a_parent_of_another_chat,
+    caps_the_replies_that_run_of_a_user_and_in_a_workspace_however_many_begin,
+    frees_a_running_replys_place_whichever_way_it_goes,
     moves_the_activity_of_a_chat_with_its_messages,
     keeps_what_append_moves_when_a_chat_is_updated,
     adds_up_to_a_ceiling_however_many_write,
@@ -149,6 +167,34 @@ async fn events(store: &Db, workspace: WorkspaceId) -> Vec<LoggedEvent> {
         assert!(first.number > after, "a log that leads nowhere");
         all.extend(got);
     }
+}
+
+/// Begins a reply as a send does, and reads back what was stored.
+async fn begin(store: &Db, scene: &Scene, instance: &Instance) -> (Message, RunningReply) {
+    let (asked, reply) = (a_message(&scene.chat, &scene.user), a_reply(&scene.chat));
+    let running = a_running_reply(&reply, &scene.user, instance);
+    attempt(store, Changes::new().say(asked).say(reply.clone()).insert(running)).await.unwrap();
+    let reply = store.message(reply.chat, reply.id).await.unwrap().unwrap();
+    let running = store.running(reply.id).await.unwrap().unwrap();
+    (reply, running)
+}
+
+/// That nothing is over yet, so that only what nobody can reach goes.
+const NOTHING_OVER: Over = {
+    let start = Timestamp::from_micros(0);
+    Over { sessions: start, invitations: start, keyed_requests: start, events: start }
+};
+
+/// Purges until nothing is left to be, and says how many rows went.
+async fn purge(store: &Db, over: Over) -> u64 {
+    let mut gone = 0;
+    for _ in 0..10_000 {
+        match store.purge(over).await.unwrap() {
+            0 => return gone,
+            some => gone += some,
+        }
+    }
+    panic!("there is always something left");
 }
 
 /// The row of this key, as the owner of the scene's workspace sees it.
@@ -233,7 +279,7 @@ async fn one_of_each(store: &Db) -> (Scene, Vec<Record>) {
 fn one_of_each_missing(scene: &Scene) -> Vec<Record> {
     let user = crate::fixture::a_user();
     let workspace = crate::fixture::a_workspace();
-    let message = crate::fixture::a_message(&scene.chat, &scene.user);
+    let message = a_message(&scene.chat, &scene.user);
     let instance = an_instance();
     vec![
         a_session(&user).into(),

@@ -7,14 +7,16 @@ use std::time::Duration;
 use private_chat_core::change::{Changes, Checkpoint, Counter, Event, EventKind, Record, TextSoFar, Version};
 use private_chat_core::error::Conflict;
 use private_chat_core::id::{ChatId, WorkspaceId};
-use private_chat_core::model::chat::{Chat, Message, MessageStatus, ReplyError, ReplyFault, Usage, Visibility};
+use private_chat_core::model::chat::{
+    Audience, Chat, Message, MessageStatus, ReplyError, ReplyFault, Usage, Visibility,
+};
 use private_chat_core::model::session::{Device, Session, TokenHash};
 use private_chat_core::model::user::{Author, Email, GlobalRole, User};
 use private_chat_core::model::workspace::{Joined, Membership, Role, Workspace};
 use private_chat_core::page::{ActivityKey, Limit};
 use private_chat_core::port::store::{ChatFilter, LogBounds, Order};
 
-use super::{Db, attempt, events, messages, page, race};
+use super::{Db, NOTHING_OVER, attempt, events, messages, page, purge, race};
 use crate::fixture::{
     Scene, a_chat, a_membership, a_message, a_reply, a_running_reply, a_session, a_user, a_workspace, an_installation,
     an_instance, created, joining, new_id, now,
@@ -362,6 +364,94 @@ pub(super) async fn hides_private_chats_from_everybody_but_their_creator(store: 
     assert!(listed(&bob, false, false).await.contains(&open.id));
 }
 
+pub(super) async fn tells_who_may_see_which_of_many_chats(store: Db) {
+    let scenes = [Scene::set(&store).await, Scene::set(&store).await, Scene::set(&store).await];
+    let leaver = a_user();
+    attempt(&store, Changes::new().insert(leaver.clone())).await.unwrap();
+    let mut asked = Vec::new();
+    let mut standing = BTreeMap::new();
+    for n in 0..330 {
+        let scene = &scenes[n % 3];
+        let creator = if n % 4 == 0 { &leaver } else { &scene.user };
+        let visibility = if n % 5 < 2 { Visibility::Private } else { Visibility::Workspace };
+        let chat = Chat { visibility, ..a_chat(&scene.workspace, creator) };
+        asked.push((chat.workspace, chat.id));
+        // Scattered, so that a look-up by workspace and by chat apart finds pairs that do not stand.
+        if n % 7 == 0 {
+            asked.push((scenes[(n + 1) % 3].workspace.id, chat.id));
+        }
+        if n % 3 > 0 || n % 2 == 0 {
+            attempt(&store, Changes::new().insert(chat.clone())).await.unwrap();
+            standing.insert(chat.id, chat);
+        }
+    }
+    let unasked = a_chat(&scenes[0].workspace, &leaver);
+    attempt(&store, Changes::new().insert(unasked)).await.unwrap();
+    let tell = async |asked: &[(WorkspaceId, ChatId)]| -> BTreeMap<ChatId, (Version, Audience)> {
+        let told = store.audiences(asked).await.unwrap();
+        let (each, by_id) = (told.len(), told.into_iter().map(|(id, version, audience)| (id, (version, audience))));
+        let by_id: BTreeMap<_, _> = by_id.collect();
+        assert_eq!(by_id.len(), each, "each once");
+        by_id
+    };
+    let expected = |standing: &BTreeMap<ChatId, Chat>| -> BTreeMap<ChatId, (Version, Audience)> {
+        standing.values().map(|chat| (chat.id, (chat.version, chat.audience()))).collect()
+    };
+    assert!(standing.len() > 256);
+    assert_eq!(tell(&asked).await, expected(&standing));
+
+    // Made private, made everybody's, deleted; the version is that of the settings, which messages do not move.
+    for (n, id) in standing.keys().copied().collect::<Vec<_>>().into_iter().enumerate() {
+        let chat = standing[&id].clone();
+        match n % 6 {
+            0 => {
+                let changed = Chat {
+                    visibility: match chat.visibility {
+                        Visibility::Workspace => Visibility::Private,
+                        Visibility::Private => Visibility::Workspace,
+                    },
+                    ..chat
+                };
+                attempt(&store, Changes::new().update(changed.clone())).await.unwrap();
+                standing.insert(id, Chat { version: Version(2), ..changed });
+            }
+            1 => {
+                attempt(&store, Changes::new().delete(chat)).await.unwrap();
+                standing.remove(&id);
+            }
+            2 => {
+                let author = scenes.iter().find(|scene| scene.workspace.id == chat.workspace).unwrap();
+                attempt(&store, Changes::new().say(a_message(&chat, &author.user))).await.unwrap();
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(tell(&asked).await, expected(&standing));
+
+    // What somebody made who is gone has nobody who would see it, where it was theirs alone.
+    attempt(&store, Changes::new().delete(leaver.clone())).await.unwrap();
+    for chat in standing.values_mut() {
+        chat.created_by = chat.created_by.take().filter(|creator| creator.id != leaver.id);
+    }
+    let told = tell(&asked).await;
+    assert_eq!(told, expected(&standing));
+    assert!(told.values().any(|(_, audience)| *audience == Audience::Only(None)));
+    assert!(
+        told.values().any(|(version, audience)| *version == Version(2) && matches!(audience, Audience::Only(Some(_))))
+    );
+
+    attempt(&store, Changes::new().delete(scenes[1].workspace.clone())).await.unwrap();
+    purge(&store, NOTHING_OVER).await;
+    standing.retain(|_, chat| chat.workspace != scenes[1].workspace.id);
+    assert_eq!(tell(&asked).await, expected(&standing));
+
+    // Of two that stand, crossed: neither.
+    let [a, b] = [0, 2].map(|n: usize| &scenes[n]);
+    assert_eq!(store.audiences(&[(a.workspace.id, b.chat.id), (b.workspace.id, a.chat.id)]).await.unwrap(), []);
+    assert_eq!(store.audiences(&[(a.workspace.id, new_id())]).await.unwrap(), []);
+    assert_eq!(store.audiences(&[]).await.unwrap(), []);
+}
+
 pub(super) async fn pages_messages_by_number_in_both_orders(store: Db) {
     let Scene { user, chat, .. } = Scene::set(&store).await;
     let other = Scene::set(&store).await;
@@ -624,7 +714,10 @@ pub(super) async fn reads_the_log_after_a_number_in_order(store: Db) {
         EventKind::MessageEnded(here.chat.id, new_id()),
         EventKind::ChatCreated(here.chat.id),
         EventKind::ChatUpdated(here.chat.id),
+        EventKind::ChatHidden(here.chat.id),
+        EventKind::ChatShown(here.chat.id),
         EventKind::ChatDeleted(new_id(), None),
+        EventKind::ChatDeleted(new_id(), Some(here.user.id)),
         EventKind::MemberJoined(here.user.id),
         EventKind::MemberUpdated(here.user.id),
         EventKind::MemberLeft(new_id()),
@@ -645,7 +738,7 @@ pub(super) async fn reads_the_log_after_a_number_in_order(store: Db) {
     assert_eq!(read(0, 2).await, all[..2]);
     assert_eq!(read(2, 2).await, all[2..4]);
     assert_eq!(read(4, 100).await, all[4..]);
-    assert_eq!(read(8, 100).await, []);
+    assert_eq!(read(11, 100).await, []);
     assert_eq!(read(99, 100).await, []);
 }
 

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use private_chat_core::change::{
-    Change, Changes, Counter, Event, EventKind, Follows, LoggedEvent, Record, Ref, Version,
+    Change, Changes, Counter, Event, EventKind, Follows, LoggedEvent, Record, Ref, Running, Version,
 };
 use private_chat_core::error::Conflict;
 use private_chat_core::id::MessageId;
@@ -59,6 +59,8 @@ impl Unit {
             Change::Insert(a_membership(workspace, &newcomer, Role::Member).into()),
             Change::Add { counter: Counter::Members(workspace.id), delta: 1, ceiling: None },
             Change::Add { counter: Counter::Memberships(user.id), delta: 1, ceiling: Some(2) },
+            Change::Cap { running: Running::Of(user.id), most: 1 },
+            Change::Cap { running: Running::In(workspace.id), most: 1 },
             Change::Insert(an_invitation(workspace, user).into()),
             Change::Insert(KeyedRequest { key: self.key, ..a_keyed_request(user) }.into()),
             Change::Delete(Ref::User(self.leaver.id), Version::FIRST),
@@ -85,6 +87,8 @@ impl Unit {
             (Change::Insert(an_invitation(workspace, &self.scene.user).into()), Conflict::MissingParent),
             (Change::Insert(a_keyed_request(&a_user()).into()), Conflict::MissingParent),
             (Change::Add { counter: members, delta: 1, ceiling: Some(1) }, Conflict::Ceiling),
+            (Change::Cap { running: Running::Of(user.id), most: 0 }, Conflict::Ceiling),
+            (Change::Cap { running: Running::In(workspace.id), most: 0 }, Conflict::Ceiling),
         ]
     }
 
