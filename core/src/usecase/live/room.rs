@@ -1,7 +1,7 @@
 //! A workspace as far as it is lived in here: the replies that grow, those who watch, and who may see which chat.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -21,13 +21,15 @@ const GATE_KEPT: u32 = 30;
 #[derive(Debug)]
 pub(super) struct Gate {
     known: Mutex<(Version, Audience)>,
+    /// The chat is deleted: nothing more of it is told, but that.
+    gone: AtomicBool,
     /// How often the room was tidied since it was asked for.
     idle: AtomicU32,
 }
 
 impl Gate {
     pub(super) fn new(version: Version, audience: Audience) -> Arc<Self> {
-        Arc::new(Self { known: Mutex::new((version, audience)), idle: AtomicU32::new(0) })
+        Arc::new(Self { known: Mutex::new((version, audience)), gone: AtomicBool::new(false), idle: AtomicU32::new(0) })
     }
 
     /// Learns of a version of the chat; an older one than is known says nothing. Says whether it was news.
@@ -39,6 +41,11 @@ impl Gate {
             *known = (version, audience);
         }
         news
+    }
+
+    /// Whether a watcher may be told more of the chat.
+    fn lets_through(&self, user: UserId) -> bool {
+        !self.gone.load(Ordering::Relaxed) && self.admits(user)
     }
 
     pub(super) fn admits(&self, user: UserId) -> bool {
@@ -79,7 +86,7 @@ impl Delivery {
     pub(super) fn seen_by(self: &Arc<Self>, user: UserId) -> Option<&Arc<Self>> {
         match &self.others {
             Some((only, others)) if *only != Some(user) => others.seen_by(user),
-            _ => self.gate.as_ref().is_none_or(|gate| gate.admits(user)).then_some(self),
+            _ => self.gate.as_ref().is_none_or(|gate| gate.lets_through(user)).then_some(self),
         }
     }
 
@@ -253,9 +260,16 @@ impl RoomState {
                     self.growing.remove(&message.id);
                 }
                 Some(LiveEvent::ChatDeleted(chat)) => {
+                    if let Some(gate) = self.gates.get(chat) {
+                        gate.gone.store(true, Ordering::Relaxed);
+                    }
                     // The end of its replies is not told any more. Those that run here find it out by themselves; until then they are nobody's
                     // but their askers'.
                     self.growing.retain(|_, growing| growing.local || growing.chat() != *chat);
+                    for growing in self.growing.values_mut().filter(|growing| growing.chat() == *chat) {
+                        // What it still makes is for those alone who asked for it.
+                        growing.created = EventNumber::MAX;
+                    }
                     for growing in self.growing.values_mut().filter(|growing| growing.chat() == *chat) {
                         growing.created = EventNumber::MAX;
                     }
@@ -350,6 +364,13 @@ impl Room {
         let gate = self.lock().gates.get(&chat).cloned();
         if gate.is_some_and(|gate| gate.learn(version, audience)) {
             self.look_again(chat);
+        }
+    }
+
+    /// A chat was found to be deleted: what is on its way of it is told no more.
+    pub(super) fn close(&self, chat: ChatId) {
+        if let Some(gate) = self.lock().gates.get(&chat) {
+            gate.gone.store(true, Ordering::Relaxed);
         }
     }
 

@@ -231,7 +231,12 @@ impl Live {
             | EventKind::ChatHidden(chat)
             | EventKind::ChatShown(chat) => (chat, None),
         };
-        let Some(chat) = self.ports.chats.chat(workspace, id).await? else { return Ok(everybody(None)) };
+        let Some(chat) = self.ports.chats.chat(workspace, id).await? else {
+            room.close(id);
+            // One that was hidden before it was deleted has its deletion told to its creator alone; the others lost it here.
+            let hidden = matches!(logged.event.kind, EventKind::ChatHidden(_));
+            return Ok(everybody(hidden.then_some(LiveEvent::ChatDeleted(id))));
+        };
         let Some(message) = message else {
             return Ok(Loaded { delivery: chat_event(room, number, logged.event.kind, &chat), growing: None });
         };
