@@ -62,7 +62,8 @@ fn answered(
     let ports = Ports { sessions, workspaces: Arc::new(workspaces), chats: Arc::new(chats), ..ports() };
     let asked = message(MessageStatus::Complete);
     let at = InChat { member: member(&ben(), Role::Member), chat: chat() };
-    let end = EndOfReply { at, reply: asked.id, message: asked, end, ports };
+    let live = Arc::new(Live::new(ports.clone()));
+    let end = EndOfReply { at, reply: asked.id, message: asked, end, ports, live };
     now(end.wait()).map(|(_, reply)| reply.status)
 }
 
