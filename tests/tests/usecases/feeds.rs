@@ -373,3 +373,58 @@ async fn closing_ends_every_stream_after_what_waits_for_it() {
     home.pass(SECOND).await;
     home.is_quiet().await;
 }
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Removes what is over.
+async fn tidy(home: &Home) {
+    let passing = async {
+        for _ in 0..10 {
+            home.pass(Duration::from_millis(20)).await;
+        }
+    };
+    futures_util::future::join(home.a.cases.housekeeping.tidy(), passing).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_cursor_leads_back_for_a_week_and_no_longer() {
+    let home = Home::of(Script::new().content("Yes.").finish("stop")).await;
+    home.a.ask(&home.ann, &home.chat, "Monday").await;
+    home.house.clock.advance(3 * DAY);
+    let ann = home.a.sign_in(&home.ann.user).await;
+    home.a.ask(&ann, &home.chat, "Thursday").await;
+    tidy(&home).await;
+    let back = Viewer::of(home.a.watch(&ann, home.workspace, Some(1)).await.unwrap());
+    settle().await;
+    assert_eq!(back.screen().thread(), home.house.messages(home.chat.id).await);
+    back.leave().await;
+    home.house.clock.advance(4 * DAY + SECOND);
+    let ann = home.a.sign_in(&home.ann.user).await;
+    tidy(&home).await;
+    // Four events were of Monday.
+    let answer = home.a.watch(&ann, home.workspace, Some(3)).await.map(|_| ());
+    assert!(matches!(answer, Err(Error::CursorExpired)), "{answer:?}");
+    let back = Viewer::of(home.a.watch(&ann, home.workspace, Some(4)).await.unwrap());
+    settle().await;
+    assert_eq!(back.seen(), ["created user", "created assistant", "ended complete"]);
+}
+
+#[tokio::test]
+async fn a_process_that_slept_for_longer_than_the_log_is_kept_sends_its_watchers_back() {
+    let home = Home::of(Script::new().content("Yes.").finish("stop")).await;
+    let b = home.house.process(Script::new()).await;
+    let mut watching = b.view(&home.ann, home.workspace).await;
+    settle().await;
+    b.store.set_away(true);
+    home.a.ask(&home.ann, &home.chat, "Hi").await;
+    home.house.clock.advance(8 * DAY);
+    let ann = home.a.sign_in(&home.ann.user).await;
+    tidy(&home).await;
+    home.a.new_chat(&ann, home.workspace, Visibility::Workspace).await;
+    b.store.set_away(false);
+    home.pass(2 * SECOND).await;
+    assert!(watching.ended(), "{:?}", watching.seen());
+    assert_eq!(watching.seen(), ["open"], "it is shown nothing with a gap before it");
+    let answer = b.watch(&ann, home.workspace, watching.screen().cursor).await.map(|_| ());
+    assert!(matches!(answer, Err(Error::CursorExpired)), "{answer:?}");
+}

@@ -12,6 +12,7 @@ use private_chat_core::usecase::live::{LiveEvent, Watch};
 
 use super::house::{Home, Process, SECOND, a_message, settle};
 use super::screen::{Screen, Viewer};
+use super::troubled::Side;
 
 fn in_three() -> Script {
     Script::new().content("Hel").pause().content("lo.").pause().content("!").finish("stop")
@@ -161,10 +162,16 @@ async fn a_chat_that_is_deleted_is_gone_once_for_everybody_and_its_replies_end()
     let second = b.edit(&ben, &home.chat, (first.message.id, "Hi!")).await.unwrap();
     b.parrot.waiting(1).await;
     home.pass(SECOND).await;
+    // The other process hears of the deletion, and does not know yet that its reply is lost.
+    let flush = b.store.hold("checkpoint", Side::Before);
     home.a.delete_chat(&home.ann, &home.chat).await.unwrap();
-    settle().await;
+    flush.reached_within(&home.house).await;
+    home.pass(Duration::from_millis(600)).await;
     // Whoever comes now is shown nothing of it.
     let late = [home.a.view(&ben, home.workspace).await, b.view(&ben, home.workspace).await];
+    b.parrot.release();
+    settle().await;
+    flush.open();
     home.pass(3 * SECOND).await;
     assert_eq!((home.a.cases.replies.running(), b.cases.replies.running()), (0, 0));
     for viewer in &whole {
@@ -176,13 +183,15 @@ async fn a_chat_that_is_deleted_is_gone_once_for_everybody_and_its_replies_end()
         assert!(viewer.ended());
         assert_eq!(viewer.seen().last().unwrap(), "gone");
     }
-    assert_eq!(late[0].seen(), ["open"]);
+    for viewer in &late {
+        assert_eq!(viewer.seen(), ["open"]);
+    }
     // R81
     let asked = Viewer::of_reply(first.watch.unwrap()).read_out().await;
     assert_eq!(asked.seen.last().unwrap(), "ended interrupted");
-    for sent in [first.end, second.end] {
+    for (sent, made) in [(first.end, "Hel"), (second.end, "Hello.")] {
         let (_, reply) = sent.wait().await.unwrap();
-        assert_eq!((reply.status, reply.content.as_str()), (MessageStatus::Interrupted, "Hel"));
+        assert_eq!((reply.status, reply.content.as_str()), (MessageStatus::Interrupted, made));
         assert_eq!(reply.error.map(|error| error.code), Some(ReplyFault::Deleted));
     }
     assert_eq!(home.a.parrot.dropped() + b.parrot.dropped(), 2);
