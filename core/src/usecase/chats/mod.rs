@@ -302,8 +302,10 @@ impl Chats {
             Ok((Some((committed.first_event(), kind)), Chat { version: changed.version.next(), ..changed }))
         })
         .await?;
-        if let Some((number, kind)) = event {
-            self.live.publish_chat(number, kind, &chat);
+        match event {
+            Some((number, kind)) => self.live.publish_chat(number, kind, &chat),
+            // Whoever made it so did it elsewhere, and no news of it may have come yet.
+            None => self.live.learn(&chat),
         }
         Ok(chat)
     }

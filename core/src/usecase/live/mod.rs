@@ -215,6 +215,11 @@ impl Live {
         }
     }
 
+    /// Learns who may see a chat that was read just now.
+    pub(super) fn learn(&self, chat: &Chat) {
+        self.room(chat.workspace).learn(chat.id, chat.version, chat.audience());
+    }
+
     /// An event of the workspace itself, of this process, right after its commit.
     pub(super) fn publish(&self, workspace: WorkspaceId, number: EventNumber, event: LiveEvent) {
         self.room(workspace).publish(number, Delivery::new(Some(number), None, Some(event)));
