@@ -238,6 +238,13 @@ impl RoomState {
         self.growing.is_empty() && self.seats.is_empty() && self.last.is_none() && self.gates.is_empty()
     }
 
+    /// Lets nothing more of a deleted chat through, whatever is on its way.
+    fn close(&self, chat: ChatId) {
+        if let Some(gate) = self.gates.get(&chat) {
+            gate.gone.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Hands out an event whose turn it is, and those that waited for it.
     pub(super) fn advance(&mut self, number: EventNumber, delivery: Arc<Delivery>) {
         let mut next = Some((number, delivery));
@@ -260,16 +267,10 @@ impl RoomState {
                     self.growing.remove(&message.id);
                 }
                 Some(LiveEvent::ChatDeleted(chat)) => {
-                    if let Some(gate) = self.gates.get(chat) {
-                        gate.gone.store(true, Ordering::Relaxed);
-                    }
+                    self.close(*chat);
                     // The end of its replies is not told any more. Those that run here find it out by themselves; until then they are nobody's
                     // but their askers'.
                     self.growing.retain(|_, growing| growing.local || growing.chat() != *chat);
-                    for growing in self.growing.values_mut().filter(|growing| growing.chat() == *chat) {
-                        // What it still makes is for those alone who asked for it.
-                        growing.created = EventNumber::MAX;
-                    }
                     for growing in self.growing.values_mut().filter(|growing| growing.chat() == *chat) {
                         growing.created = EventNumber::MAX;
                     }
@@ -367,11 +368,9 @@ impl Room {
         }
     }
 
-    /// A chat was found to be deleted: what is on its way of it is told no more.
+    /// A chat was found to be deleted.
     pub(super) fn close(&self, chat: ChatId) {
-        if let Some(gate) = self.lock().gates.get(&chat) {
-            gate.gone.store(true, Ordering::Relaxed);
-        }
+        self.lock().close(chat);
     }
 
     /// Whether a user may see a chat, by the newest that is known here.
