@@ -56,6 +56,12 @@ impl Chat {
         self.last_message_at.unwrap_or(self.created_at)
     }
 
+    /// Who made it; none once their account is gone.
+    #[must_use]
+    pub fn creator(&self) -> Option<UserId> {
+        self.created_by.as_ref().map(|creator| creator.id)
+    }
+
     /// Whether a member of the workspace may see it.
     #[must_use]
     pub fn visible_to(&self, user: UserId) -> bool {
@@ -67,7 +73,7 @@ impl Chat {
     pub fn audience(&self) -> Audience {
         match self.visibility {
             Visibility::Workspace => Audience::Everybody,
-            Visibility::Private => Audience::Only(self.created_by.as_ref().map(|creator| creator.id)),
+            Visibility::Private => Audience::Only(self.creator()),
         }
     }
 }

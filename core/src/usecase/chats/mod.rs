@@ -68,8 +68,7 @@ impl InChat {
     }
 
     fn require_charge_as(&self, role: Role) -> Result<(), Error> {
-        let creator = self.chat.created_by.as_ref().map(|creator| creator.id);
-        if creator == Some(self.actor().user().id) || role == Role::Owner {
+        if self.chat.creator() == Some(self.actor().user().id) || role == Role::Owner {
             Ok(())
         } else {
             Err(Error::Forbidden(Forbidden::Role))

@@ -310,7 +310,7 @@ impl EndOfReply {
             .and_then(|reply| reply.error.as_ref())
             .is_some_and(|error| error.code == ReplyFault::Deleted);
         // Nothing hides a chat from whoever made it.
-        if chat.created_by.as_ref().map(|creator| creator.id) != Some(user) {
+        if chat.creator() != Some(user) {
             let visible = if deleted {
                 // It may have been made private before it went: the last that was known of it here counts.
                 self.live.admits(chat, user)

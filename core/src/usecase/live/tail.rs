@@ -268,7 +268,7 @@ pub(super) fn deleted(number: EventNumber, chat: ChatId, only: Option<UserId>) -
 /// What is told of a chat's own event, with the chat as it is now.
 pub(super) fn chat_event(room: &Room, number: EventNumber, kind: EventKind, chat: &Chat) -> Arc<Delivery> {
     let (gate, number) = (gate(room, chat), Some(number));
-    let creator = chat.created_by.as_ref().map(|creator| creator.id);
+    let creator = chat.creator();
     let private = chat.audience() != Audience::Everybody;
     let updated = LiveEvent::ChatUpdated(chat.clone());
     match kind {
