@@ -9,7 +9,7 @@ use private_chat_core::change::{
     Record, Ref, Running, Version,
 };
 use private_chat_core::error::Conflict;
-use private_chat_core::id::{ChatId, MessageId, UserId, WorkspaceId};
+use private_chat_core::id::{ChatId, MessageId, SessionId, UserId, WorkspaceId};
 use private_chat_core::model::chat::{Chat, Message, MessageStatus, RunningReply, Seq};
 use private_chat_core::model::idempotency::KeyedRequest;
 use private_chat_core::model::installation::Installation;
@@ -338,6 +338,17 @@ impl State {
         }
         let running = self.all_running().filter(|running| running.instance == checkpoint.instance).cloned();
         Checkpointed { alive: true, running: in_order(running) }
+    }
+
+    pub(super) fn session_of_user(&self, id: SessionId) -> Option<(Session, User)> {
+        let session = self.session(Ref::Session(id))?;
+        Some((session.clone(), self.user(Ref::User(session.user))?.clone()))
+    }
+
+    /// The chat of this id in this workspace, as it is shown.
+    pub(super) fn chat_in(&self, workspace: WorkspaceId, id: ChatId) -> Option<Chat> {
+        let chat = self.chat(Ref::Chat(id)).filter(|chat| chat.workspace == workspace)?;
+        Some(self.shown_chat(chat))
     }
 
     pub(super) fn joined(&self, workspace: WorkspaceId, user: UserId) -> Option<Joined> {

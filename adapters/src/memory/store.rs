@@ -20,8 +20,8 @@ use private_chat_core::model::workspace::{Joined, Membership, Participant, Role}
 use private_chat_core::page::{ActivityKey, Limit, Page, PageRequest};
 use private_chat_core::port::Result;
 use private_chat_core::port::store::{
-    ChatFilter, ChatRepository, LogBounds, Order, Over, ReplyRepository, SessionRepository, UnitOfWork, UserFilter,
-    UserRepository, WorkspaceRepository,
+    Arrival, ChatFilter, ChatRepository, LogBounds, Order, Over, ReplyRepository, SessionRepository, UnitOfWork,
+    UserFilter, UserRepository, WorkspaceRepository,
 };
 use private_chat_core::time::Timestamp;
 
@@ -113,16 +113,25 @@ impl UserRepository for MemoryStore {
 #[async_trait]
 impl SessionRepository for MemoryStore {
     async fn session(&self, id: SessionId) -> Result<Option<(Session, User)>> {
-        Ok(self.sessions(&[id]).await?.pop())
+        Ok(self.state().session_of_user(id))
+    }
+
+    async fn arrival(
+        &self,
+        session: SessionId,
+        workspace: WorkspaceId,
+        chat: Option<ChatId>,
+    ) -> Result<Option<Arrival>> {
+        let state = self.state();
+        let Some((session, user)) = state.session_of_user(session) else { return Ok(None) };
+        let joined = state.joined(workspace, user.id);
+        let chat = joined.as_ref().zip(chat).and_then(|(_, chat)| state.chat_in(workspace, chat));
+        Ok(Some(Arrival { session, user, joined, chat }))
     }
 
     async fn sessions(&self, ids: &[SessionId]) -> Result<Vec<(Session, User)>> {
         let state = self.state();
-        let with_user = |id: &SessionId| {
-            let session = state.session(Ref::Session(*id))?;
-            Some((session.clone(), state.user(Ref::User(session.user))?.clone()))
-        };
-        Ok(ids.iter().filter_map(with_user).collect())
+        Ok(ids.iter().filter_map(|id| state.session_of_user(*id)).collect())
     }
 
     async fn sessions_of(
@@ -219,9 +228,7 @@ impl WorkspaceRepository for MemoryStore {
 #[async_trait]
 impl ChatRepository for MemoryStore {
     async fn chat(&self, workspace: WorkspaceId, id: ChatId) -> Result<Option<Chat>> {
-        let state = self.state();
-        let chat = state.chat(Ref::Chat(id)).filter(|chat| chat.workspace == workspace);
-        Ok(chat.map(|chat| state.shown_chat(chat)))
+        Ok(self.state().chat_in(workspace, id))
     }
 
     async fn chats(&self, filter: ChatFilter, page: PageRequest<ActivityKey>) -> Result<Page<Chat, ActivityKey>> {

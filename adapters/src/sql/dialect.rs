@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use deadpool::managed::BuildError;
 use private_chat_core::error::Failure;
 use sqlx::error::ErrorKind;
-use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlConnection, MySqlPool, SqlitePool};
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlConnection, SqliteConnection};
+
+use super::pool::{Kept, Pool};
 
 /// How long anything waits for a connection, or for SQLite's write lock.
 pub(super) const WAIT: Duration = Duration::from_secs(2);
@@ -20,7 +23,7 @@ pub(super) const WRITE: Duration = Duration::from_millis(4_500);
 const IDLE: Duration = Duration::from_secs(15);
 
 /// SQLite's threads that read.
-const READERS: u32 = 4;
+const READERS: usize = 4;
 
 /// The connection that writes.
 pub(super) fn sqlite_writer(path: &Path) -> SqliteConnectOptions {
@@ -47,27 +50,37 @@ pub(super) fn sqlite_reader(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The pool that reads.
-pub(super) fn sqlite_readers(path: &Path) -> SqlitePool {
-    SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .acquire_timeout(WAIT)
-        .test_before_acquire(false)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_lazy_with(sqlite_reader(path))
+impl Kept for SqliteConnectOptions {
+    type Connection = SqliteConnection;
+
+    async fn open(&self) -> Result<SqliteConnection, sqlx::Error> {
+        self.connect().await
+    }
 }
 
-/// The pool that reads and writes.
-pub(super) fn mysql_pool(options: MySqlConnectOptions, connections: u32) -> MySqlPool {
-    MySqlPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(WAIT)
-        .test_before_acquire(false)
-        // Before the server ends them.
-        .idle_timeout(IDLE * 2 / 3)
-        .after_connect(|connection, _| Box::pin(mysql_session(connection)))
-        .connect_lazy_with(options.disable_statement_logging())
+/// The connections that read.
+pub(super) fn sqlite_readers(path: &Path) -> Result<Pool<SqliteConnectOptions>, BuildError> {
+    Pool::new(sqlite_reader(path), READERS, Duration::MAX)
+}
+
+impl Kept for MySqlConnectOptions {
+    type Connection = MySqlConnection;
+
+    async fn open(&self) -> Result<MySqlConnection, sqlx::Error> {
+        let mut connection = self.connect().await?;
+        mysql_session(&mut connection).await?;
+        Ok(connection)
+    }
+}
+
+/// The connections that read and write.
+pub(super) fn mysql_pool(
+    options: MySqlConnectOptions,
+    connections: u32,
+) -> Result<Pool<MySqlConnectOptions>, BuildError> {
+    // Not lent any more before the server ends them.
+    let idle = IDLE * 2 / 3;
+    Pool::new(options.disable_statement_logging(), usize::try_from(connections).unwrap_or(usize::MAX), idle)
 }
 
 /// Makes MySQL commit every statement outside of a transaction, whatever the server's default is.

@@ -10,6 +10,7 @@ mod commit;
 mod dialect;
 mod migrate;
 mod mysql;
+mod pool;
 mod purge;
 mod read;
 mod row;
@@ -33,14 +34,16 @@ use private_chat_core::error::Failure;
 use private_chat_core::port::Result;
 use private_chat_core::port::store::{Over, Store, UnitOfWork};
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
-use sqlx::{ConnectOptions as _, MySqlConnection, MySqlPool, Sqlite, SqlitePool};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, MySqlConnection};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::adapter::{Adapter, OpenError};
 use commit::Work;
 use dialect::{Fault, failure, fault};
-use seam::{Arg, Columns, Connection, Held, Row, args};
+use pool::{Held, Kept, Pool};
+use seam::{Arg, Columns, Connection, Row, args};
 pub use settings::{MySqlSettings, SqliteSettings, Tls};
 
 /// SQLite: one file, no server.
@@ -74,8 +77,8 @@ enum Target {
 
 /// A database that was opened.
 enum Database {
-    Sqlite { readers: SqlitePool, writer: writer::Queue },
-    MySql(MySqlPool),
+    Sqlite { readers: Pool<SqliteConnectOptions>, writer: writer::Queue },
+    MySql(Pool<MySqlConnectOptions>),
 }
 
 impl SqlStore {
@@ -154,7 +157,7 @@ impl Database {
             Ok(rows) => rows.map_err(failure)?,
             Err(_) => {
                 if let Self::MySql(pool) = self {
-                    Held::close_idle(pool);
+                    pool.close_idle();
                 }
                 return Err(Failure::database("the database did not answer in time"));
             }
@@ -174,25 +177,25 @@ impl Database {
 
     async fn rows(&self, sql: &'static str, args: &[Arg<'_>]) -> std::result::Result<Vec<Row>, sqlx::Error> {
         match self {
-            Self::Sqlite { readers, .. } => fetch(Held::<Sqlite>::any(readers).await?, sql, args).await,
-            Self::MySql(pool) => match fetch(Held::any(pool).await?, sql, args).await {
+            Self::Sqlite { readers, .. } => fetch(readers.any().await?, sql, args).await,
+            Self::MySql(pool) => match fetch(pool.any().await?, sql, args).await {
                 // Idle connections are not tested before they are used, and this one died in the meantime: once more, on one that lives.
-                Err(error) if fault(&error) == Fault::Dead => fetch(Held::alive(pool).await?, sql, args).await,
+                Err(error) if fault(&error) == Fault::Dead => fetch(pool.alive().await?, sql, args).await,
                 rows => rows,
             },
         }
     }
 }
 
-async fn fetch<D: sqlx::Database>(
-    mut held: Held<D>,
+async fn fetch<O: Kept>(
+    mut held: Held<O>,
     sql: &'static str,
     args: &[Arg<'_>],
 ) -> std::result::Result<Vec<Row>, sqlx::Error>
 where
-    for<'c> Connection<'c>: From<&'c mut D::Connection>,
+    for<'c> Connection<'c>: From<&'c mut O::Connection>,
 {
-    let rows = held.connection().fetch(sql, args).await?;
+    let rows = held.connection()?.fetch(sql, args).await?;
     held.give_back();
     Ok(rows)
 }
@@ -254,7 +257,7 @@ async fn open_file(path: &Path) -> Result<Database> {
     migrate::sqlite(&mut Connection::from(&mut connection), migrate::MIGRATIONS).await?;
     Connection::from(&mut connection).run("COMMIT").await.map_err(failure)?;
     Ok(Database::Sqlite {
-        readers: dialect::sqlite_readers(path),
+        readers: dialect::sqlite_readers(path).map_err(Failure::database)?,
         writer: writer::Queue::start(path.to_owned(), connection),
     })
 }
@@ -269,7 +272,7 @@ async fn open_server(options: &MySqlConnectOptions, connections: u32) -> Result<
     }
     .map_err(failure)?;
     migrate::mysql(&mut Connection::from(&mut connection), migrate::MIGRATIONS).await?;
-    Ok(Database::MySql(dialect::mysql_pool(options.clone(), connections)))
+    dialect::mysql_pool(options.clone(), connections).map(Database::MySql).map_err(Failure::database)
 }
 
 async fn connect(options: &MySqlConnectOptions) -> std::result::Result<MySqlConnection, sqlx::Error> {

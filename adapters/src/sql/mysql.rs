@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use private_chat_core::error::Failure;
 use private_chat_core::port::Result;
-use sqlx::{MySql, MySqlPool};
+use sqlx::mysql::MySqlConnectOptions;
 use tokio::time::{sleep, timeout};
 
 use super::commit::{Refusal, Work};
 use super::dialect::{Fault, WRITE, failure, fault};
-use super::seam::Held;
+use super::pool::Pool;
 
 /// How often a transaction is tried again.
 const RETRIES: u32 = 3;
@@ -20,17 +20,17 @@ const RETRIES: u32 = 3;
     clippy::disallowed_methods,
     reason = "the task ends within a deadline, and a shutdown waits for whoever waits for it"
 )]
-pub(super) async fn transact<W: Work>(pool: MySqlPool, work: W) -> Result<W::Made> {
+pub(super) async fn transact<W: Work>(pool: Pool<MySqlConnectOptions>, work: W) -> Result<W::Made> {
     let task = tokio::spawn(async move {
         timeout(WRITE, retrying(&pool, &work)).await.unwrap_or_else(|_| {
-            Held::close_idle(&pool);
+            pool.close_idle();
             Err(Failure::database("the transaction did not end in time"))
         })
     });
     task.await.unwrap_or_else(|ended| Err(Failure::database(ended)))
 }
 
-async fn retrying<W: Work>(pool: &MySqlPool, work: &W) -> Result<W::Made> {
+async fn retrying<W: Work>(pool: &Pool<MySqlConnectOptions>, work: &W) -> Result<W::Made> {
     let mut tries = 0;
     loop {
         let error = match attempt(pool, work, tries > 0).await {
@@ -54,9 +54,13 @@ fn pause(tries: u32) -> Duration {
     Duration::from_micros(u64::from(5_000 + chance) << tries)
 }
 
-async fn attempt<W: Work>(pool: &MySqlPool, work: &W, test: bool) -> std::result::Result<W::Made, Refusal> {
-    let mut held: Held<MySql> = if test { Held::alive(pool).await? } else { Held::any(pool).await? };
-    let mut connection = held.connection();
+async fn attempt<W: Work>(
+    pool: &Pool<MySqlConnectOptions>,
+    work: &W,
+    test: bool,
+) -> std::result::Result<W::Made, Refusal> {
+    let mut held = if test { pool.alive().await? } else { pool.any().await? };
+    let mut connection = held.connection()?;
     connection.run("START TRANSACTION").await?;
     let outcome = work.perform(&mut connection).await;
     // Where the transaction does not end as it was told to, the connection is dropped with it: the next one to begin there would commit it.

@@ -15,8 +15,8 @@ use private_chat_core::model::workspace::{Joined, Membership, Participant, Role}
 use private_chat_core::page::{ActivityKey, Limit, Page, PageRequest};
 use private_chat_core::port::Result;
 use private_chat_core::port::store::{
-    ChatFilter, ChatRepository, LogBounds, Order, ReplyRepository, SessionRepository, UserFilter, UserRepository,
-    WorkspaceRepository,
+    Arrival, ChatFilter, ChatRepository, LogBounds, Order, ReplyRepository, SessionRepository, UserFilter,
+    UserRepository, WorkspaceRepository,
 };
 use private_chat_core::time::Timestamp;
 use uuid::Uuid;
@@ -128,6 +128,22 @@ impl SessionRepository for SqlStore {
         self.database()?.first(sql, args![&id], row::session_of_user).await
     }
 
+    async fn arrival(
+        &self,
+        session: SessionId,
+        workspace: WorkspaceId,
+        chat: Option<ChatId>,
+    ) -> Result<Option<Arrival>> {
+        let database = self.database()?;
+        match chat {
+            None => database.first(ARRIVAL, args![MEMBERS, &workspace, &session], row::arrival).await,
+            Some(chat) => {
+                let args = args![MEMBERS, &workspace, &chat, &session];
+                database.first(ARRIVAL_AT_CHAT, args, row::arrival_at_chat).await
+            }
+        }
+    }
+
     async fn sessions(&self, ids: &[SessionId]) -> Result<Vec<(Session, User)>> {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             let head = concat!(
@@ -167,6 +183,32 @@ pub(super) const SESSIONS_OF: &str = concat!(
     " FROM sessions s ",
     through!("sessions_of_user"),
     " WHERE s.user_id = ? AND s.id < ? AND s.epoch = ? AND s.ended = 0 AND s.expires_at > ? ORDER BY s.id DESC LIMIT ?"
+);
+
+macro_rules! arrival {
+    ($columns:expr, $chat:expr) => {
+        concat!(
+            "SELECT ",
+            session_columns!(),
+            ", ",
+            user_columns!(),
+            ", ",
+            joined_columns!(),
+            $columns,
+            " FROM sessions s JOIN users u ON u.id = s.user_id \
+             LEFT JOIN memberships m ON m.workspace_id = ? AND m.user_id = s.user_id \
+             LEFT JOIN workspaces w ON w.id = m.workspace_id",
+            $chat,
+            " WHERE s.id = ?"
+        )
+    };
+}
+
+pub(super) const ARRIVAL: &str = arrival!("", "");
+
+pub(super) const ARRIVAL_AT_CHAT: &str = arrival!(
+    concat!(", ", chat_columns!()),
+    " LEFT JOIN chats c ON c.id = ? AND c.workspace_id = m.workspace_id AND c.deleted = 0"
 );
 
 /// The keys of one bulk look-up, its last one repeated until it is full.

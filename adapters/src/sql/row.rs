@@ -18,7 +18,7 @@ use private_chat_core::model::user::{Author, Email, User};
 use private_chat_core::model::workspace::{Joined, Membership, Participant, Workspace};
 use private_chat_core::page::ActivityKey;
 use private_chat_core::port::Result;
-use private_chat_core::port::store::LogBounds;
+use private_chat_core::port::store::{Arrival, LogBounds};
 
 use super::code::EventCode;
 use super::seam::Columns;
@@ -141,6 +141,21 @@ pub(super) fn joined(row: &mut Columns<'_>) -> Result<Joined> {
         membership: membership(row)?,
         member_count: row.count()?,
     })
+}
+
+/// A session of a user, and the workspace as they see it, where they see it.
+pub(super) fn arrival(row: &mut Columns<'_>) -> Result<Arrival> {
+    let (session, user) = session_of_user(row)?;
+    let joined = if row.is_null()? { None } else { Some(joined(row)?) };
+    Ok(Arrival { session, user, joined, chat: None })
+}
+
+/// An arrival, and the chat that was asked for, where it is of the workspace.
+pub(super) fn arrival_at_chat(row: &mut Columns<'_>) -> Result<Arrival> {
+    let arrival = arrival(row)?;
+    // Where there is no workspace, there is no chat either, and the columns before it were left unread.
+    let chat = if arrival.joined.is_none() || row.is_null()? { None } else { Some(chat(row)?) };
+    Ok(Arrival { chat, ..arrival })
 }
 
 macro_rules! participant_columns {

@@ -1,19 +1,16 @@
 //! The seam between one SQL text and two native drivers: arguments in, rows out. Above it, nothing knows which database it speaks to.
 
-use std::time::Duration;
-
 use private_chat_core::change::Version;
 use private_chat_core::error::Failure;
 use private_chat_core::id::{ChatId, InstanceId, InvitationId, MessageId, SessionId, UserId, WorkspaceId};
 use private_chat_core::port::Result;
 use private_chat_core::time::Timestamp;
 use sqlx::mysql::MySqlRow;
-use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{
-    Arguments as _, Connection as _, Database, Encode, Executor as _, IntoArguments, MySqlConnection, Pool,
-    SqliteConnection, Type,
+    Arguments as _, Database, Encode, Executor as _, IntoArguments, MySqlConnection, SqliteConnection, Type,
+    ValueRef as _,
 };
 use uuid::Uuid;
 
@@ -218,6 +215,15 @@ impl Columns<'_> {
         self.next - 1
     }
 
+    /// Whether the next column is null; it is still to be taken. What was joined and not found begins with one.
+    pub(super) fn is_null(&self) -> Result<bool> {
+        match &self.row.0 {
+            On::Sqlite(row) => sqlx::Row::try_get_raw(row, self.next).map(|value| value.is_null()),
+            On::MySql(row) => sqlx::Row::try_get_raw(row, self.next).map(|value| value.is_null()),
+        }
+        .map_err(Failure::corrupt)
+    }
+
     /// A key of whatever length.
     pub(super) fn bytes(&mut self) -> Result<Vec<u8>> {
         let value = self.opt_bytes()?.map(<[u8]>::to_vec);
@@ -302,65 +308,5 @@ impl Columns<'_> {
     pub(super) fn kind<C: Code>(&mut self) -> Result<C> {
         let column = self.next;
         C::from_code(self.int()?).ok_or_else(|| odd(column, "kind that is known"))
-    }
-}
-
-/// How long a connection that goes back may take to show that it is whole.
-const RETURN: Duration = Duration::from_secs(2);
-
-/// A pool's connection, which goes back only when the conversation on it was ended. Dropped in the middle (a cancelled request, a deadline), it
-/// is closed: nobody is to read the answer to somebody else's question, or inherit a transaction.
-pub(super) struct Held<D: Database> {
-    connection: PoolConnection<D>,
-}
-
-impl<D: Database> Held<D> {
-    /// Takes an idle connection, or makes one.
-    pub(super) async fn any(pool: &Pool<D>) -> std::result::Result<Self, sqlx::Error> {
-        Ok(Self { connection: pool.acquire().await? })
-    }
-
-    /// Takes a connection that answers, and closes the idle ones that do not.
-    pub(super) async fn alive(pool: &Pool<D>) -> std::result::Result<Self, sqlx::Error> {
-        loop {
-            let mut held = Self::any(pool).await?;
-            if held.connection.ping().await.is_ok() {
-                return Ok(held);
-            }
-        }
-    }
-
-    /// The connection itself.
-    pub(super) fn connection(&mut self) -> Connection<'_>
-    where
-        for<'c> Connection<'c>: From<&'c mut D::Connection>,
-    {
-        Connection::from(&mut *self.connection)
-    }
-
-    /// Closes the idle connections. One that was silent for too long makes all of them suspect, and each would cost somebody the same wait.
-    pub(super) fn close_idle(pool: &Pool<D>) {
-        while let Some(connection) = pool.try_acquire() {
-            drop(Self { connection });
-        }
-    }
-
-    /// Gives the connection back: nothing is under way on it.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the pool itself spawns for this, without a bound: a lost network would keep its places taken"
-    )]
-    pub(super) fn give_back(mut self) {
-        let back = self.connection.return_to_pool();
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(RETURN, back).await;
-        });
-    }
-}
-
-impl<D: Database> Drop for Held<D> {
-    fn drop(&mut self) {
-        // Takes the connection out of the pool's hands at once; the future dropped, so is the connection. After `give_back` nothing is left.
-        drop(self.connection.return_to_pool());
     }
 }

@@ -3,7 +3,6 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use private_chat_core::error::Kind;
 use private_chat_core::id::UserId;
 use private_chat_core::model::chat::Message;
 use private_chat_core::policy::{GlobalRight, Right};
@@ -67,7 +66,7 @@ impl Guard for Managing {
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
         let Admin(admin) = Admin::admit(state, asked).await?;
-        let user = asked.id("user_id", Kind::User)?;
+        let user = asked.id("user_id");
         state.cases.users.open(admin.clone(), user).await?;
         Ok(Self { admin, user })
     }
@@ -82,7 +81,7 @@ impl Guard for Account {
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
         let Caller(actor) = Caller::admit(state, asked).await?;
-        let user = asked.id("user_id", Kind::User)?;
+        let user = asked.id("user_id");
         Ok(Self(state.cases.users.open(actor, user).await?))
     }
 }
@@ -129,7 +128,8 @@ impl<R: Holds> Guard for In<R> {
     type State = State;
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
-        Ok(Self(member::<R>(state, asked).await?, PhantomData))
+        let arrived = state.cases.auth.arrive(asked.bearer()?, asked.id("workspace_id"), None).await?;
+        Ok(Self(arrived.member(R::RIGHT)?, PhantomData))
     }
 }
 
@@ -141,11 +141,9 @@ impl<R: Holds> Guard for InChat<R> {
     type State = State;
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
-        // Whether there is such a chat comes before what may be done in it: 404 before 403.
-        let member = member::<ReadChats>(state, asked).await?;
-        let chat = state.cases.chats.open(member, asked.id("chat_id", Kind::Chat)?).await?;
-        chat.member().require(R::RIGHT)?;
-        Ok(Self(chat, PhantomData))
+        let (workspace, chat) = (asked.id("workspace_id"), asked.id("chat_id"));
+        let arrived = state.cases.auth.arrive(asked.bearer()?, workspace, Some(chat)).await?;
+        Ok(Self(arrived.in_chat(R::RIGHT)?, PhantomData))
     }
 }
 
@@ -178,7 +176,7 @@ impl Guard for ItsAuthor {
 
 async fn at_message<R: Holds>(state: &Arc<State>, asked: Asked<'_>) -> Result<(chats::InChat, Message), Fault> {
     let InChat(chat, _) = InChat::<ReadChats>::admit(state, asked).await?;
-    let message = state.cases.chats.message(&chat, asked.id("message_id", Kind::Message)?).await?;
+    let message = state.cases.chats.message(&chat, asked.id("message_id")).await?;
     chat.member().require(R::RIGHT)?;
     Ok((chat, message))
 }
@@ -195,10 +193,4 @@ impl<R: Holds> Guard for InCharge<R> {
         chat.require_charge()?;
         Ok(Self(chat, PhantomData))
     }
-}
-
-async fn member<R: Holds>(state: &State, asked: Asked<'_>) -> Result<Member, Fault> {
-    let actor = state.cases.auth.authenticate(asked.bearer()?).await?;
-    let workspace = asked.id("workspace_id", Kind::Workspace)?;
-    Ok(state.cases.workspaces.enter(actor, workspace, R::RIGHT).await?)
 }

@@ -59,10 +59,24 @@ pub trait UserRepository: Send + Sync {
     async fn installation(&self) -> Result<Option<Installation>>;
 }
 
+/// Who asks, and what they ask for, as a request begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The session.
+    pub session: Session,
+    /// Whose it is.
+    pub user: User,
+    /// The workspace as they see it; none where they are no member.
+    pub joined: Option<Joined>,
+    /// The chat of this workspace, whoever of its members may see it.
+    pub chat: Option<Chat>,
+}
+
 /// Sessions.
 ///
 /// # Contract
 /// - finds a session together with its user
+/// - finds a session together with what its user asks for
 /// - tells which of many sessions stand
 /// - lists the sessions of a user that stand, newest first
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
@@ -70,6 +84,15 @@ pub trait UserRepository: Send + Sync {
 pub trait SessionRepository: Send + Sync {
     /// The session of this id and its user, in one look-up by key.
     async fn session(&self, id: SessionId) -> Result<Option<(Session, User)>>;
+
+    /// The session of this id with its user, the workspace as they see it, and one chat of it: all at once, as nearly every request begins with
+    /// it. What is not theirs is none.
+    async fn arrival(
+        &self,
+        session: SessionId,
+        workspace: WorkspaceId,
+        chat: Option<ChatId>,
+    ) -> Result<Option<Arrival>>;
 
     /// Those of these sessions that exist, with their users, in any order; for checking many open streams at once.
     async fn sessions(&self, ids: &[SessionId]) -> Result<Vec<(Session, User)>>;

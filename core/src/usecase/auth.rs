@@ -5,24 +5,27 @@ use std::time::Duration;
 use super::{Settings, Stale, deciding_again};
 use crate::change::{Changes, Version};
 use crate::error::{Checks, Conflict, Error, Forbidden, Kind, Obstacle, Unauthenticated};
-use crate::id::{SessionId, UserId};
+use crate::id::{ChatId, SessionId, UserId, WorkspaceId};
+use crate::model::chat::Chat;
 use crate::model::installation::Installation;
 use crate::model::password::{Password, PasswordHash};
 use crate::model::secret::{Secret, ServerKey};
 use crate::model::session::{Device, Presented, RefreshToken, Session};
 use crate::model::text;
 use crate::model::user::{Email, GlobalRole, User};
+use crate::model::workspace::Joined;
 use crate::page::{Page, PageRequest};
 use crate::policy::GlobalRight;
 use crate::port::Ports;
 use crate::port::passwords::Verdict;
+use crate::port::store::Arrival;
 use crate::port::tokens::Claims;
 use crate::time::Timestamp;
 
 /// How often it is noted at most that a session is used.
 const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 
-/// A user who has proved who they are. Made by [`Auth::authenticate`] alone, from a token that verifies and a session that stands.
+/// A user who has proved who they are. Made by [`Auth`] alone, from a token that verifies and a session that stands.
 #[derive(Clone, Debug)]
 pub struct Actor {
     user: User,
@@ -61,6 +64,31 @@ impl Actor {
         let (_, user) = found.filter(|(session, user)| still_stands(session, user, known, now)).ok_or_else(unknown)?;
         Ok(Self { user, session: self.session })
     }
+
+    /// As [`still`](Self::still), with what they ask for as it is now.
+    pub(super) async fn arrive_again(
+        &self,
+        ports: &Ports,
+        workspace: WorkspaceId,
+        chat: Option<ChatId>,
+    ) -> Result<Arrived, Error> {
+        let arrival = ports.sessions.arrival(self.session, workspace, chat).await?;
+        let Arrival { session, user, joined, chat } = arrival.ok_or_else(unknown)?;
+        let known = (self.user.id, self.user.role);
+        if !still_stands(&session, &user, known, ports.clock.now()) {
+            return Err(unknown());
+        }
+        Ok(Arrived { actor: Self { user, session: self.session }, joined, chat })
+    }
+}
+
+/// Somebody who has arrived: signed in, and with what they ask for in hand. What of it they may have, they get by the right that they name:
+/// [`member`](Self::member) and [`in_chat`](Self::in_chat).
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    pub(super) actor: Actor,
+    pub(super) joined: Option<Joined>,
+    pub(super) chat: Option<Chat>,
 }
 
 /// The tokens of a session.
@@ -287,11 +315,7 @@ impl Auth {
     /// # Errors
     /// `Unauthenticated(Token)`, and `Forbidden(PasswordChangeRequired)` for those who must change their password first.
     pub async fn authenticate(&self, token: &str) -> Result<Actor, Error> {
-        let actor = self.authenticate_for_password_change(token).await?;
-        if actor.user.must_change_password {
-            return Err(Error::Forbidden(Forbidden::PasswordChangeRequired));
-        }
-        Ok(actor)
+        settled(self.authenticate_for_password_change(token).await?)
     }
 
     /// Tells who carries this access token, for the few things that somebody may do who must change their password first.
@@ -299,10 +323,30 @@ impl Auth {
     /// # Errors
     /// `Unauthenticated(Token)`.
     pub async fn authenticate_for_password_change(&self, token: &str) -> Result<Actor, Error> {
-        let now = self.ports.clock.now();
-        let claims = self.ports.tokens.verify(token, now).ok_or_else(unknown)?;
+        let (claims, now) = self.verify(token)?;
         let (session, user) = self.ports.sessions.session(claims.session).await?.ok_or_else(unknown)?;
-        if !stands(&session, &user, claims.user, now) {
+        self.recognise(claims.user, session, user, now)
+    }
+
+    /// Tells who carries this access token, and finds what they ask for: a workspace, and maybe a chat of it.
+    ///
+    /// # Errors
+    /// As [`authenticate`](Self::authenticate).
+    pub async fn arrive(&self, token: &str, workspace: WorkspaceId, chat: Option<ChatId>) -> Result<Arrived, Error> {
+        let (claims, now) = self.verify(token)?;
+        let arrival = self.ports.sessions.arrival(claims.session, workspace, chat).await?.ok_or_else(unknown)?;
+        let Arrival { session, user, joined, chat } = arrival;
+        let actor = settled(self.recognise(claims.user, session, user, now)?)?;
+        Ok(Arrived { actor, joined, chat })
+    }
+
+    fn verify(&self, token: &str) -> Result<(Claims, Timestamp), Error> {
+        let now = self.ports.clock.now();
+        Ok((self.ports.tokens.verify(token, now).ok_or_else(unknown)?, now))
+    }
+
+    fn recognise(&self, claimed: UserId, session: Session, user: User, now: Timestamp) -> Result<Actor, Error> {
+        if !stands(&session, &user, claimed, now) {
             return Err(unknown());
         }
         let actor = Actor { user, session: session.id };
@@ -372,6 +416,14 @@ pub(super) async fn prove(ports: &Ports, password: &PasswordHash, presented: Str
         Verdict::Wrong => Err(wrong()),
         Verdict::Right | Verdict::RightButWeak => Ok(()),
     }
+}
+
+/// Lets nobody through who must change their password first.
+fn settled(actor: Actor) -> Result<Actor, Error> {
+    if actor.user.must_change_password {
+        return Err(Error::Forbidden(Forbidden::PasswordChangeRequired));
+    }
+    Ok(actor)
 }
 
 fn unknown() -> Error {

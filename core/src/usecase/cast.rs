@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt as _;
 
 use super::Settings;
-use super::auth::{Actor, Auth};
+use super::auth::{Actor, Arrived, Auth};
 use super::idempotency::Idempotency;
 use super::live::Live;
 use super::models::Models;
@@ -22,7 +22,7 @@ use crate::model::workspace::{Joined, Membership, Participant, Role, Workspace};
 use crate::policy::Right;
 use crate::port::Ports;
 use crate::port::clock::{MockClock, MockEntropy};
-use crate::port::store::{MockSessionRepository, MockUnitOfWork, MockWorkspaceRepository};
+use crate::port::store::{MockSessionRepository, MockUnitOfWork};
 use crate::port::tokens::{Claims, MockTokenSigner};
 use crate::time::Timestamp;
 
@@ -134,11 +134,7 @@ pub(super) fn actor(user: &User) -> Actor {
 
 /// Somebody who is let into the workspace.
 pub(super) fn member(user: &User, role: Role) -> Member {
-    let joined = joined(user, role);
-    let mut workspaces = MockWorkspaceRepository::new();
-    workspaces.expect_joined().returning(move |_, _| Ok(Some(joined.clone())));
-    let ports = Ports { workspaces: Arc::new(workspaces), ..ports() };
-    now(spaces(&ports).enter(actor(user), workspace().id, Right::SeeWorkspace)).unwrap()
+    Arrived { actor: actor(user), joined: Some(joined(user, role)), chat: None }.member(Right::SeeWorkspace).unwrap()
 }
 
 pub(super) fn spaces(ports: &Ports) -> Workspaces {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::auth::Actor;
+use super::auth::{Actor, Arrived};
 use super::idempotency::{Idempotency, Stamp};
 use super::models::Models;
 use super::{Patch, Stale, deciding_again};
@@ -19,7 +19,7 @@ use crate::port::Ports;
 /// How many workspaces one may be in.
 pub(super) const MOST_WORKSPACES: i64 = 10_000;
 
-/// A member of a workspace who holds the right they came with. Made by [`Workspaces::enter`] alone.
+/// A member of a workspace who holds the right they came with. Made by [`Arrived::member`] alone.
 #[derive(Clone, Debug)]
 pub struct Member {
     actor: Actor,
@@ -70,6 +70,19 @@ impl Member {
     }
 }
 
+impl Arrived {
+    /// Lets a member of the workspace in who holds the right.
+    ///
+    /// # Errors
+    /// `NotFound(Workspace)` for everybody else, whether it exists or not; `Forbidden` for a member without the right.
+    pub fn member(self, right: Right) -> Result<Member, Error> {
+        let joined = self.joined.ok_or(Error::NotFound(Kind::Workspace))?;
+        let member = Member { actor: self.actor, joined };
+        member.require(right)?;
+        Ok(member)
+    }
+}
+
 /// A workspace to be made.
 #[derive(Clone, Debug)]
 pub struct NewWorkspace {
@@ -104,18 +117,6 @@ impl Workspaces {
     #[must_use]
     pub const fn new(ports: Ports, models: Arc<Models>, idempotency: Arc<Idempotency>) -> Self {
         Self { ports, models, idempotency }
-    }
-
-    /// Lets a member in who holds the right.
-    ///
-    /// # Errors
-    /// `NotFound(Workspace)` for everybody else, whether it exists or not; `Forbidden` for a member without the right.
-    pub async fn enter(&self, actor: Actor, workspace: WorkspaceId, right: Right) -> Result<Member, Error> {
-        let joined = self.ports.workspaces.joined(workspace, actor.user().id).await?;
-        let joined = joined.ok_or(Error::NotFound(Kind::Workspace))?;
-        let member = Member { actor, joined };
-        member.require(right)?;
-        Ok(member)
     }
 
     /// Makes a workspace; the actor becomes its OWNER.

@@ -745,9 +745,7 @@ impl World {
     }
 
     async fn enter(&self, process: &Process, by: usize, chat: usize, right: Right) -> Result<InChat, Error> {
-        let (workspace, id) = self.chat(chat);
-        let member = process.member(&self.people[by], workspace, right).await?;
-        process.cases.chats.open(member, id).await
+        process.enter_at(&self.people[by], self.chat(chat), right).await
     }
 
     async fn try_out(&self, process: &Process, deed: Deed) -> Result<(), Error> {
@@ -947,7 +945,7 @@ impl World {
                 }
                 for chat in self.places().into_keys() {
                     let id = self.chat(chat).1;
-                    let opened = process.cases.chats.open(member.clone(), id).await;
+                    let opened = process.enter_at(&self.people[who], (self.workspaces[at], id), Right::ReadChats).await;
                     let seen = model.open(who, chat, Role::Guest, at);
                     match (opened, seen) {
                         (Ok(entered), Ok(_)) => {

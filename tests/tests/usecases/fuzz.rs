@@ -190,9 +190,8 @@ impl Seat {
     }
 
     async fn read_all(&self, chat: ChatId) -> Result<Vec<Message>, Error> {
-        let actor = self.cases.auth.authenticate(&self.access).await?;
-        let member = self.cases.workspaces.enter(actor, self.workspace, Right::ReadChats).await?;
-        let entered = self.cases.chats.open(member, chat).await?;
+        let arrived = self.cases.auth.arrive(&self.access, self.workspace, Some(chat)).await?;
+        let entered = arrived.in_chat(Right::ReadChats)?;
         let (mut all, mut page) = (Vec::new(), PageRequest { after: None, limit: Limit::MOST });
         loop {
             let found = self.cases.chats.messages(&entered, Order::Ascending, page).await?;
@@ -206,11 +205,10 @@ impl Seat {
 
     /// Opens the stream. Nothing where the client has no business there (any more).
     async fn open(&self, after: Option<EventNumber>) -> Result<Watch, Error> {
-        let actor = self.cases.auth.authenticate(&self.access).await?;
-        let member = self.cases.workspaces.enter(actor, self.workspace, Right::ReadChats).await?;
+        let arrived = self.cases.auth.arrive(&self.access, self.workspace, self.only).await?;
         match self.only {
-            Some(chat) => self.cases.chats.watch(&self.cases.chats.open(member, chat).await?, after).await,
-            None => self.cases.live.watch(&member, after).await,
+            Some(_) => self.cases.chats.watch(&arrived.in_chat(Right::ReadChats)?, after).await,
+            None => self.cases.live.watch(&arrived.member(Right::ReadChats)?, after).await,
         }
     }
 

@@ -268,13 +268,20 @@ impl Process {
     }
 
     pub(crate) async fn member(&self, person: &Person, workspace: WorkspaceId, right: Right) -> Result<Member, Error> {
-        let actor = self.cases.auth.authenticate(&person.access).await?;
-        self.cases.workspaces.enter(actor, workspace, right).await
+        self.cases.auth.arrive(&person.access, workspace, None).await?.member(right)
     }
 
     pub(crate) async fn enter(&self, person: &Person, chat: &Chat, right: Right) -> Result<InChat, Error> {
-        let member = self.member(person, chat.workspace, right).await?;
-        self.cases.chats.open(member, chat.id).await
+        self.enter_at(person, (chat.workspace, chat.id), right).await
+    }
+
+    pub(crate) async fn enter_at(
+        &self,
+        person: &Person,
+        (workspace, chat): (WorkspaceId, ChatId),
+        right: Right,
+    ) -> Result<InChat, Error> {
+        self.cases.auth.arrive(&person.access, workspace, Some(chat)).await?.in_chat(right)
     }
 
     pub(crate) async fn send(&self, person: &Person, chat: &Chat, text: &str) -> Result<Sent, Error> {

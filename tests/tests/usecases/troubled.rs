@@ -21,8 +21,8 @@ use private_chat_core::model::workspace::{Joined, Membership, Participant};
 use private_chat_core::page::{ActivityKey, Limit, Page, PageRequest};
 use private_chat_core::port::Result;
 use private_chat_core::port::store::{
-    ChatFilter, ChatRepository, LogBounds, Order, Over, ReplyRepository, SessionRepository, UnitOfWork, UserFilter,
-    UserRepository, WorkspaceRepository,
+    Arrival, ChatFilter, ChatRepository, LogBounds, Order, Over, ReplyRepository, SessionRepository, UnitOfWork,
+    UserFilter, UserRepository, WorkspaceRepository,
 };
 use private_chat_core::time::Timestamp;
 use tokio::sync::Semaphore;
@@ -218,6 +218,7 @@ pass_on! {
     }
     SessionRepository {
         fn session(id: SessionId) -> Option<(Session, User)>;
+        fn arrival(session: SessionId, workspace: WorkspaceId, chat: Option<ChatId>) -> Option<Arrival>;
         fn sessions(ids: &[SessionId]) -> Vec<(Session, User)>;
         fn sessions_of(user: UserId, epoch: u64, now: Timestamp, page: PageRequest<SessionId>) -> Page<Session, SessionId>;
     }

@@ -55,8 +55,7 @@ async fn a_stranger_and_an_administrator_get_the_same_as_for_nothing() {
 async fn a_chat_of_another_workspace_is_not_found() {
     let home = a_home().await;
     let elsewhere = home.a.new_workspace(&home.ann).await;
-    let member = home.a.member(&home.ann, elsewhere, Right::ReadChats).await.unwrap();
-    let answer = home.a.cases.chats.open(member, home.chat.id).await;
+    let answer = home.a.enter_at(&home.ann, (elsewhere, home.chat.id), Right::ReadChats).await;
     assert!(matches!(answer, Err(Error::NotFound(Kind::Chat))), "{answer:?}");
 }
 

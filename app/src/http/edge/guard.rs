@@ -47,12 +47,9 @@ impl<'a> Asked<'a> {
         bearer(self.0.headers()).ok_or_else(|| Fault::new(&codes::UNAUTHENTICATED))
     }
 
-    /// The id in the path's variable of this name.
-    ///
-    /// # Errors
-    /// Not found, where it is no UUID: it is nothing's id.
-    pub fn id<T: From<Uuid>>(self, variable: &str, kind: Kind) -> Result<T, Error> {
-        self.0.raw_path_param(variable).and_then(uuid).map(T::from).ok_or(Error::NotFound(kind))
+    /// The id in the path's variable of this name; where that is no UUID, the one of zeros, which nothing has (RFC 9562, section 5.9).
+    pub fn id<T: From<Uuid>>(self, variable: &str) -> T {
+        self.0.raw_path_param(variable).and_then(uuid).unwrap_or_default().into()
     }
 
     /// The other end.

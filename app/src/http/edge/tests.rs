@@ -67,7 +67,7 @@ impl Guard for Member {
 
     async fn admit(state: &Arc<State>, asked: Asked<'_>) -> Result<Self, Fault> {
         Caller::admit(state, asked).await?;
-        let workspace: WorkspaceId = asked.id("workspace_id", Kind::Workspace)?;
+        let workspace: WorkspaceId = asked.id("workspace_id");
         if workspace.to_string() != WORKSPACE {
             return Err(Error::NotFound(Kind::Workspace).into());
         }

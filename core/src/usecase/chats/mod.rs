@@ -4,7 +4,7 @@ mod sending;
 
 use std::sync::Arc;
 
-use super::auth::Actor;
+use super::auth::{Actor, Arrived};
 use super::idempotency::{Idempotency, Stamp};
 use super::live::{Live, Watch};
 use super::models::Models;
@@ -13,7 +13,6 @@ use super::workspaces::Member;
 use super::{Patch, Stale, deciding_again};
 use crate::change::{Changes, Event, EventKind, EventNumber, Version};
 use crate::error::{Checks, Conflict, Error, Failure, Forbidden, Kind, Obstacle, Violation};
-use crate::id::ChatId;
 use crate::model::chat::{self, Audience, Chat, Message, Seq, Visibility};
 use crate::model::idempotency::{Made, Repeatable};
 use crate::model::search::Query;
@@ -26,7 +25,7 @@ use crate::port::store::{ChatFilter, Order};
 use crate::time::Timestamp;
 pub use sending::{EndOfReply, NewMessage, Regeneration, Sent};
 
-/// A member in a chat that they may see. Made by [`Chats::open`] alone.
+/// A member in a chat that they may see. Made by [`Arrived::in_chat`] alone.
 #[derive(Clone, Debug)]
 pub struct InChat {
     member: Member,
@@ -73,6 +72,22 @@ impl InChat {
         } else {
             Err(Error::Forbidden(Forbidden::Role))
         }
+    }
+}
+
+impl Arrived {
+    /// Lets a member of the workspace who holds the right into the chat, which they may see. Whether there is such a chat comes before what may be
+    /// done in it.
+    ///
+    /// # Errors
+    /// `NotFound(Workspace)` and `NotFound(Chat)`, in this order; `Forbidden` for a member without the right.
+    pub fn in_chat(mut self, right: Right) -> Result<InChat, Error> {
+        let chat = self.chat.take();
+        let member = self.member(Right::ReadChats)?;
+        let visible = chat.filter(|chat| chat.visible_to(member.actor().user().id));
+        let chat = visible.ok_or(Error::NotFound(Kind::Chat))?;
+        member.require(right)?;
+        Ok(InChat { member, chat })
     }
 }
 
@@ -146,18 +161,6 @@ impl Chats {
         idempotency: Arc<Idempotency>,
     ) -> Self {
         Self { ports, live, models, replies, idempotency }
-    }
-
-    /// Lets a member into a chat that they may see.
-    ///
-    /// # Errors
-    /// `NotFound(Chat)` for any other.
-    pub async fn open(&self, member: Member, id: ChatId) -> Result<InChat, Error> {
-        let chat = self.ports.chats.chat(member.workspace(), id).await?;
-        match chat.filter(|chat| chat.visible_to(member.actor().user().id)) {
-            Some(chat) => Ok(InChat { member, chat }),
-            None => Err(Error::NotFound(Kind::Chat)),
-        }
     }
 
     /// Makes a chat. The member came in with [`Right::CreateChat`].

@@ -301,10 +301,10 @@ impl EndOfReply {
             End::Stored => None,
         };
         // Like an open stream, an answer that is waited for is for those alone who still may read it.
-        let (member, chat) = (&self.at.member, &self.at.chat);
-        let user = member.actor().user().id;
-        member.actor().still(&self.ports).await?;
-        member.still(&self.ports, Right::ReadChats).await?;
+        let chat = &self.at.chat;
+        let mut again = self.at.actor().arrive_again(&self.ports, chat.workspace, Some(chat.id)).await?;
+        let now = again.chat.take();
+        let user = again.member(Right::ReadChats)?.actor().user().id;
         let deleted = known
             .as_ref()
             .and_then(|reply| reply.error.as_ref())
@@ -315,7 +315,6 @@ impl EndOfReply {
                 // It may have been made private before it went: the last that was known of it here counts.
                 self.live.admits(chat, user)
             } else {
-                let now = self.ports.chats.chat(chat.workspace, chat.id).await?;
                 now.is_some_and(|chat| chat.visible_to(user))
             };
             if !visible {

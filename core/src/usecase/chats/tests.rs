@@ -2,9 +2,9 @@ use super::sending::End;
 use super::*;
 use crate::model::chat::{MessageStatus, Speaker};
 use crate::model::user::User;
-use crate::port::store::{MockChatRepository, MockSessionRepository, MockWorkspaceRepository};
+use crate::port::store::{Arrival, MockChatRepository, MockSessionRepository, MockWorkspaceRepository};
 use crate::usecase::cast::Commit::Refused;
-use crate::usecase::cast::{NOW, ben, in_turn, member, membership, now, ports, signed_in, work, workspace};
+use crate::usecase::cast::{NOW, ben, in_turn, joined, member, membership, now, ports, session, work, workspace};
 
 fn chat() -> Chat {
     Chat {
@@ -47,19 +47,19 @@ fn message(status: MessageStatus) -> Message {
     }
 }
 
-/// Ben's answer, when the end comes to be known in this way.
+/// Ben's answer, when the end comes to be known in this way, and by then this is who he is.
 fn answered(
     end: End,
-    sessions: Arc<MockSessionRepository>,
-    role: Option<Role>,
+    (user, role): (User, Option<Role>),
     stored: Option<MessageStatus>,
 ) -> Result<MessageStatus, Error> {
-    let mut workspaces = MockWorkspaceRepository::new();
-    workspaces.expect_membership().returning(move |_, _| Ok(role.map(|role| membership(&ben(), role))));
+    let (session, joined) = (session(&user), role.map(|role| joined(&user, role)));
+    let arrival = Arrival { session, user, joined, chat: Some(chat()) };
+    let mut sessions = MockSessionRepository::new();
+    sessions.expect_arrival().returning(move |_, _, _| Ok(Some(arrival.clone())));
     let mut chats = MockChatRepository::new();
-    chats.expect_chat().returning(|_, _| Ok(Some(chat())));
     chats.expect_message().returning(move |_, _| Ok(stored.map(message)));
-    let ports = Ports { sessions, workspaces: Arc::new(workspaces), chats: Arc::new(chats), ..ports() };
+    let ports = Ports { sessions: Arc::new(sessions), chats: Arc::new(chats), ..ports() };
     let asked = message(MessageStatus::Complete);
     let at = InChat { member: member(&ben(), Role::Member), chat: chat() };
     let live = Arc::new(Live::new(ports.clone()));
@@ -77,11 +77,11 @@ fn known(status: MessageStatus) -> End {
 #[test]
 fn who_was_removed_or_signed_out_while_they_waited_is_told_nothing() {
     let complete = || known(MessageStatus::Complete);
-    let answer = answered(complete(), signed_in([ben()]), Some(Role::Guest), None);
+    let answer = answered(complete(), (ben(), Some(Role::Guest)), None);
     assert!(matches!(answer, Ok(MessageStatus::Complete)), "who reads may read it: {answer:?}");
-    let answer = answered(complete(), signed_in([ben()]), None, None);
+    let answer = answered(complete(), (ben(), None), None);
     assert!(matches!(answer, Err(Error::NotFound(Kind::Workspace))), "{answer:?}");
-    let answer = answered(complete(), signed_in([User { is_active: false, ..ben() }]), Some(Role::Member), None);
+    let answer = answered(complete(), (User { is_active: false, ..ben() }, Some(Role::Member)), None);
     assert!(matches!(answer, Err(Error::Unauthenticated(_))), "{answer:?}");
 }
 
@@ -89,7 +89,7 @@ fn who_was_removed_or_signed_out_while_they_waited_is_told_nothing() {
 #[test]
 fn a_reply_that_still_runs_is_never_told_as_its_end() {
     let lost = || End::Known(futures_channel::oneshot::channel().1);
-    let answer = |stored| answered(lost(), signed_in([ben()]), Some(Role::Member), stored);
+    let answer = |stored| answered(lost(), (ben(), Some(Role::Member)), stored);
     assert!(matches!(answer(Some(MessageStatus::Streaming)), Err(Error::Unavailable { .. })));
     assert!(matches!(answer(Some(MessageStatus::Interrupted)), Ok(MessageStatus::Interrupted)));
     assert!(matches!(answer(None), Err(Error::NotFound(Kind::Chat))));

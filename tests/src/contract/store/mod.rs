@@ -49,6 +49,7 @@ pub const CASES: &[Case<dyn Store>] = cases![
     finds_a_keyed_request_of_its_own_user_only,
     finds_the_installation_once_it_is_set_up,
     finds_a_session_together_with_its_user,
+    finds_a_session_together_with_what_its_user_asks_for,
     tells_which_of_many_sessions_stand,
     lists_the_sessions_of_a_user_that_stand_newest_first,
     finds_a_workspace_for_its_members_only,

@@ -14,7 +14,7 @@ use private_chat_core::model::session::{Device, Session, TokenHash};
 use private_chat_core::model::user::{Author, Email, GlobalRole, User};
 use private_chat_core::model::workspace::{Joined, Membership, Role, Workspace};
 use private_chat_core::page::{ActivityKey, Limit};
-use private_chat_core::port::store::{ChatFilter, LogBounds, Order};
+use private_chat_core::port::store::{Arrival, ChatFilter, LogBounds, Order};
 
 use super::{Db, NOTHING_OVER, attempt, events, messages, page, purge, race};
 use crate::fixture::{
@@ -122,6 +122,61 @@ pub(super) async fn finds_a_session_together_with_its_user(store: Db) {
     attempt(&store, Changes::new().update(renamed.clone()).update(rotated.clone())).await.unwrap();
     let expected = (Session { version: Version(2), ..rotated }, User { version: Version(2), ..renamed });
     assert_eq!(store.session(expected.0.id).await.unwrap(), Some(expected));
+}
+
+pub(super) async fn finds_a_session_together_with_what_its_user_asks_for(store: Db) {
+    let here = Scene::set(&store).await;
+    let there = Scene::set(&store).await;
+    let nobody = a_user();
+    let private = Chat { visibility: Visibility::Private, title: None, ..a_chat(&here.workspace, &here.user) };
+    let sessions = [&here.user, &there.user, &nobody].map(a_session);
+    let mut changes = Changes::new().insert(nobody.clone()).insert(private.clone());
+    for session in &sessions {
+        changes = changes.insert(session.clone());
+    }
+    attempt(&store, changes).await.unwrap();
+    let [ours, theirs, nobodys] = &sessions;
+    let joined = store.joined(here.workspace.id, here.user.id).await.unwrap();
+    assert!(joined.is_some());
+
+    let arrival = |session: &Session, chat| store.arrival(session.id, here.workspace.id, chat);
+    let expected = |session: &Session, user: &User, joined: Option<&Joined>, chat: Option<&Chat>| {
+        let (session, user) = (session.clone(), user.clone());
+        Some(Arrival { session, user, joined: joined.cloned(), chat: chat.cloned() })
+    };
+    for chat in [&here.chat, &private] {
+        let found = arrival(ours, Some(chat.id)).await.unwrap();
+        assert_eq!(found, expected(ours, &here.user, joined.as_ref(), Some(chat)));
+    }
+    let found = arrival(ours, None).await.unwrap();
+    assert_eq!(found, expected(ours, &here.user, joined.as_ref(), None));
+    for chat in [there.chat.id, new_id()] {
+        let found = arrival(ours, Some(chat)).await.unwrap();
+        assert_eq!(found, expected(ours, &here.user, joined.as_ref(), None));
+    }
+    // Who is no member is told of nothing in it, whichever chat is asked for.
+    for (session, user) in [(theirs, &there.user), (nobodys, &nobody)] {
+        for chat in [None, Some(here.chat.id), Some(there.chat.id)] {
+            assert_eq!(arrival(session, chat).await.unwrap(), expected(session, user, None, None));
+        }
+    }
+    assert_eq!(store.arrival(ours.id, new_id(), Some(here.chat.id)).await.unwrap().unwrap().joined, None);
+    assert_eq!(store.arrival(new_id(), here.workspace.id, Some(here.chat.id)).await.unwrap(), None);
+
+    // As it is now: the names, the role, the number of members.
+    let renamed = User { name: "Somebody Else".into(), ..here.user.clone() };
+    let guest = a_membership(&here.workspace, &nobody, Role::Guest);
+    let count = Counter::Members(here.workspace.id);
+    let changes = Changes::new().update(renamed.clone()).insert(guest.clone()).add(count, 1, None);
+    attempt(&store, changes).await.unwrap();
+    let found = arrival(nobodys, Some(here.chat.id)).await.unwrap().unwrap();
+    let joined = found.joined.unwrap();
+    assert_eq!((joined.membership, joined.member_count), (guest, 2));
+    assert_eq!(found.chat.unwrap().created_by.unwrap().name, renamed.name);
+    attempt(&store, Changes::new().delete(here.chat.clone())).await.unwrap();
+    assert_eq!(arrival(ours, Some(here.chat.id)).await.unwrap().unwrap().chat, None);
+    attempt(&store, Changes::new().delete(here.workspace.clone())).await.unwrap();
+    assert_eq!(arrival(ours, Some(private.id)).await.unwrap().unwrap().joined, None);
 }
 
 pub(super) async fn tells_which_of_many_sessions_stand(store: Db) {
