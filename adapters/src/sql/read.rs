@@ -1,5 +1,6 @@
 //! What is asked of the database: every statement that reads, in the order of the ports.
 
+use std::cmp::Reverse;
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
@@ -371,11 +372,11 @@ impl ChatRepository for SqlStore {
         }
         let sql = if filter.mine { CHATS_OF } else { CHATS_SEEN_BY };
         let args = chat_keys(&filter, page.after.as_ref().unwrap_or(&NEWEST), page.limit.overfetch());
-        let found = self.database()?.all(sql, &args, row::chat).await?;
-        Ok(Page::from_overfetched(found, page.limit, |chat| ActivityKey {
-            at: chat.active_at(),
-            id: *chat.id.as_uuid(),
-        }))
+        let mut found = self.database()?.all(sql, &args, row::chat).await?;
+        // The statement says which, in any order: a database would carry every column through its sorter.
+        let key = |chat: &Chat| ActivityKey { at: chat.active_at(), id: *chat.id.as_uuid() };
+        found.sort_unstable_by_key(|chat| Reverse(key(chat)));
+        Ok(Page::from_overfetched(found, page.limit, key))
     }
 
     async fn audiences(&self, of: &[(WorkspaceId, ChatId)]) -> Result<Vec<(ChatId, Version, Audience)>> {
@@ -462,7 +463,7 @@ pub(super) const CHATS_OF: &str = concat!(
     chat_columns!(),
     " FROM (",
     own_chat_keys!(),
-    ") k JOIN chats c ON c.id = k.id ORDER BY k.active_at DESC, k.id DESC"
+    ") k JOIN chats c ON c.id = k.id"
 );
 
 pub(super) const CHATS_SEEN_BY: &str = concat!(
@@ -470,7 +471,7 @@ pub(super) const CHATS_SEEN_BY: &str = concat!(
     chat_columns!(),
     " FROM (",
     seen_chat_keys!(),
-    ") k JOIN chats c ON c.id = k.id ORDER BY k.active_at DESC, k.id DESC"
+    ") k JOIN chats c ON c.id = k.id"
 );
 
 pub(super) static AUDIENCES: LazyLock<String> = LazyLock::new(|| {
