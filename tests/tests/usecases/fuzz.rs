@@ -180,11 +180,11 @@ impl Seat {
     /// All messages of a chat, as its members read them; none where it is closed to them.
     ///
     /// # Errors
-    /// When the process does not answer.
+    /// When they belong to the workspace no more, or the process does not answer.
     async fn read(&self, chat: ChatId) -> Result<Option<Vec<Message>>, Error> {
         match self.read_all(chat).await {
             Ok(all) => Ok(Some(all)),
-            Err(Error::NotFound(_) | Error::Unauthenticated(_)) => Ok(None),
+            Err(Error::NotFound(Kind::Chat)) => Ok(None),
             Err(other) => Err(other),
         }
     }
@@ -286,6 +286,11 @@ impl Seat {
                 // A process that dies meanwhile takes the stream along: the client comes back from before this frame.
                 Some(chat) => match self.read(chat).await {
                     Ok(read) => read,
+                    // It has no business here any more: should it come back, it begins anew.
+                    Err(Error::NotFound(Kind::Workspace)) => {
+                        *shown.lock().unwrap() = Shown::default();
+                        return;
+                    }
                     Err(_) => return,
                 },
                 None => Some(Vec::new()),
