@@ -21,7 +21,8 @@ use private_chat_core::time::Timestamp;
 use uuid::Uuid;
 
 /// A number that nobody else gets.
-fn unique() -> u64 {
+#[must_use]
+pub fn unique() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

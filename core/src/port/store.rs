@@ -290,6 +290,7 @@ pub struct Over {
 /// # Contract
 /// - writes all changes or none
 /// - names the change that conflicts
+/// - keeps every field of a row as it was last written
 /// - refuses a stale version
 /// - lets exactly one of many racing writers win a version
 /// - refuses a duplicate key and a duplicate email

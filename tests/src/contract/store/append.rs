@@ -1,5 +1,7 @@
 //! Promises of what many write at once: messages and counters.
 
+use std::time::Duration;
+
 use crate::fixture::Say as _;
 use private_chat_core::change::{Appended, Changes, Counter, Follows, Version};
 use private_chat_core::error::Conflict;
@@ -50,6 +52,12 @@ pub(super) async fn appends_messages_in_one_sequence_however_many_write(store: D
     assert!(stored.windows(2).all(|pair| pair[1].parent == Some(pair[0].id)), "one line from the last to the first");
     let read = store.chat(workspace.id, chat.id).await.unwrap().unwrap();
     assert_eq!(read.message_count, MESSAGES as u64);
+
+    // A number is given once, also where its message is gone.
+    let [.., before, last] = &stored[..] else { panic!("two hundred") };
+    attempt(&store, Changes::new().delete(last.clone())).await.unwrap();
+    let next = attempt(&store, Changes::new().say(a_message(&chat, &user))).await.unwrap();
+    assert_eq!(next.appended, [Appended { seq: last.seq + 1, parent: Some(before.id) }]);
 }
 
 pub(super) async fn gives_an_appended_message_the_last_one_as_its_parent(store: Db) {
@@ -212,8 +220,25 @@ pub(super) async fn moves_the_activity_of_a_chat_with_its_messages(store: Db) {
     // A reply that grows or ends is no new message.
     let stored = store.message(moved.id, reply.id).await.unwrap().unwrap();
     attempt(&store, Changes::new().update(Message { updated_at: crate::fixture::now(), ..stored })).await.unwrap();
-    assert_eq!(store.chat(workspace.id, moved.id).await.unwrap(), Some(moved));
-    assert_eq!(store.chat(workspace.id, newer.id).await.unwrap(), Some(newer));
+    assert_eq!(store.chat(workspace.id, moved.id).await.unwrap().as_ref(), Some(&moved));
+    assert_eq!(store.chat(workspace.id, newer.id).await.unwrap().as_ref(), Some(&newer));
+
+    // The time is that of the last one, also where it was stored by a process whose clock is behind; and the list goes by what the chat says.
+    let late = Message { created_at: newer.created_at + Duration::from_micros(1), ..a_message(&moved, &user) };
+    let newest = a_chat(&workspace, &user);
+    attempt(&store, Changes::new().say(late.clone()).insert(newest.clone())).await.unwrap();
+    let behind = Chat { message_count: 3, last_message_at: Some(late.created_at), ..moved.clone() };
+    assert!(behind.last_message_at < moved.last_message_at);
+    assert_eq!(store.chat(workspace.id, behind.id).await.unwrap().as_ref(), Some(&behind));
+    let between = Chat { created_at: newer.created_at + Duration::from_micros(2), ..a_chat(&workspace, &user) };
+    attempt(&store, Changes::new().insert(between.clone())).await.unwrap();
+    assert_eq!(listed().await, [newest.id, between.id, behind.id, newer.id]);
+    for n in 1..4 {
+        let first = store.chats(filter.clone(), page(None, n)).await.unwrap();
+        let second = store.chats(filter.clone(), page(first.next, 5)).await.unwrap();
+        let all: Vec<_> = first.items.iter().chain(&second.items).map(|chat| chat.id).collect();
+        assert_eq!(all, listed().await, "{n} first");
+    }
 }
 
 pub(super) async fn keeps_what_append_moves_when_a_chat_is_updated(store: Db) {

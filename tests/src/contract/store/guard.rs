@@ -38,6 +38,21 @@ pub(super) async fn refuses_a_stale_version(store: Db) {
             assert_eq!(refused, Err((Conflict::Stale, 0)), "{change:?}");
         }
     }
+    // Half a key is nobody's.
+    let other = Scene::set(&store).await;
+    for record in &records {
+        let half = match record.clone() {
+            Record::Membership(it) => Membership { user: other.user.id, ..it }.into(),
+            Record::KeyedRequest(it) => KeyedRequest { user: other.user.id, ..it }.into(),
+            Record::Message(it) => Message { chat: other.chat.id, ..it }.into(),
+            _ => continue,
+        };
+        for change in guarded(&half) {
+            let refused = attempt(&store, Changes::new().with(change.clone())).await;
+            assert_eq!(refused, Err((Conflict::Stale, 0)), "{change:?}");
+        }
+        assert_eq!(row(&store, &scene, record.key()).await.as_ref(), Some(record), "it is as it was");
+    }
     // A version is spent by the update that was made with it.
     for record in &records {
         attempt(&store, Changes::new().update(record.clone())).await.unwrap();

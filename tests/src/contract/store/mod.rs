@@ -2,6 +2,7 @@
 
 mod append;
 mod checkpoint;
+mod fields;
 mod guard;
 mod people;
 mod read;
@@ -31,6 +32,7 @@ use crate::fixture::{
 
 use append::*;
 use checkpoint::*;
+use fields::*;
 use guard::*;
 use people::*;
 use read::*;
@@ -82,6 +84,7 @@ pub const CASES: &[Case<dyn Store>] = cases![
     lists_the_processes_with_their_beats,
     writes_all_changes_or_none,
     names_the_change_that_conflicts,
+    keeps_every_field_of_a_row_as_it_was_last_written,
     refuses_a_stale_version,
     lets_exactly_one_of_many_racing_writers_win_a_version,
     refuses_a_duplicate_key_and_a_duplicate_email,

@@ -233,11 +233,20 @@ pub(super) async fn lists_the_workspaces_of_a_user_newest_first_without_repeats(
         attempt(store, joining(&workspace, user, role)).await.unwrap();
         workspace.id
     }
-    let (user, other) = (a_user(), a_user());
-    attempt(&store, Changes::new().insert(user.clone()).insert(other.clone())).await.unwrap();
+    let (user, other, colleague) = (a_user(), a_user(), a_user());
+    attempt(&store, [&user, &other, &colleague].into_iter().fold(Changes::new(), |all, user| all.insert(user.clone())))
+        .await
+        .unwrap();
+    let role = |n: usize| [Role::Guest, Role::Member, Role::Owner][n % 3];
     let mut expected = Vec::new();
     for n in 0..20 {
-        expected.insert(0, join(&store, &user, [Role::Guest, Role::Member, Role::Owner][n % 3]).await);
+        let workspace = join(&store, &user, role(n)).await;
+        // Others are in it as well, in another role.
+        if n % 2 == 0 {
+            let workspace = store.joined(workspace, user.id).await.unwrap().unwrap().workspace;
+            attempt(&store, joining(&workspace, &colleague, role(n + 1))).await.unwrap();
+        }
+        expected.insert(0, workspace);
         join(&store, &other, Role::Owner).await;
     }
 
@@ -259,7 +268,12 @@ pub(super) async fn lists_the_workspaces_of_a_user_newest_first_without_repeats(
     assert_eq!(anew.items.len(), 23);
     assert_eq!(anew.next, None);
     assert!(anew.items.iter().rev().is_sorted_by_key(|joined| joined.workspace.created_at));
-    assert!(anew.items.iter().all(|joined| joined.membership.user == user.id && joined.member_count == 1));
+    for joined in &anew.items {
+        let seen = store.joined(joined.workspace.id, user.id).await.unwrap();
+        assert_eq!(seen.as_ref(), Some(joined), "each as it is seen alone");
+        assert_eq!(joined.membership.user, user.id);
+    }
+    assert_eq!(anew.items.iter().map(|joined| joined.member_count).sum::<u64>(), 23 + 10);
     assert_eq!(store.workspaces_of(new_id(), page(None, 5)).await.unwrap().items, []);
 }
 
@@ -380,6 +394,60 @@ pub(super) async fn lists_chats_most_recently_active_first_without_repeats(store
     assert_eq!(store.chats(filter.clone(), page(None, 1)).await.unwrap().items, [newcomer]);
     let theirs = ChatFilter { workspace: elsewhere.workspace.id, viewer: elsewhere.user.id, ..filter.clone() };
     assert_eq!(store.chats(theirs, page(None, 100)).await.unwrap().items, [elsewhere.chat]);
+
+    // Whoever made them and whoever sees them: every list is in the same order, and whole in pages of any size.
+    let (ann, scenes) = (a_user(), [Scene::set(&store).await, Scene::set(&store).await]);
+    let bob = scenes[0].user.clone();
+    attempt(&store, Changes::new().insert(ann.clone())).await.unwrap();
+    let mut chats = vec![scenes[0].chat.clone()];
+    for n in 0..72 {
+        let chat = Chat {
+            visibility: if n % 3 == 0 { Visibility::Workspace } else { Visibility::Private },
+            archived: n % 4 == 1,
+            // Again several of one instant, of all kinds.
+            created_at: if (20..44).contains(&n) { instant } else { now() },
+            ..a_chat(&scenes[usize::from(n % 12 >= 9)].workspace, if n % 5 < 3 { &ann } else { &bob })
+        };
+        attempt(&store, Changes::new().insert(chat.clone())).await.unwrap();
+        chats.push(chat);
+    }
+    for n in [3, 21, 22, 37, 40, 41] {
+        let message = a_message(&chats[n], &bob);
+        chats[n].last_message_at = Some(message.created_at);
+        chats[n].message_count = 1;
+        attempt(&store, Changes::new().say(message)).await.unwrap();
+    }
+    chats.sort_by_key(|chat| std::cmp::Reverse(key(chat)));
+    for (viewer, archived, mine) in [&ann, &bob]
+        .into_iter()
+        .flat_map(|of| [(of, false, false), (of, true, false), (of, false, true), (of, true, true)])
+    {
+        let filter = ChatFilter { workspace: scenes[0].workspace.id, viewer: viewer.id, archived, mine, query: None };
+        let own = |chat: &Chat| chat.created_by.as_ref().is_some_and(|creator| creator.id == viewer.id);
+        let expected: Vec<_> = chats
+            .iter()
+            .filter(|chat| chat.workspace == filter.workspace && chat.archived == archived)
+            .filter(|chat| if mine { own(chat) } else { chat.visible_to(viewer.id) })
+            .cloned()
+            .collect();
+        assert!(expected.len() >= 4, "{filter:?}");
+        for limit in [1, 2, 3, 7, 100] {
+            let mut walked = Vec::new();
+            let mut after = None;
+            loop {
+                let got = store.chats(filter.clone(), page(after, limit)).await.unwrap();
+                let full = got.items.len() as u64 == limit;
+                assert!(full || got.next.is_none(), "all pages but the last are full");
+                walked.extend(got.items);
+                assert!(walked.len() <= expected.len(), "more than there are, in pages of {limit}: {filter:?}");
+                after = got.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(walked, expected, "in pages of {limit}: {filter:?}");
+        }
+    }
 }
 
 pub(super) async fn hides_private_chats_from_everybody_but_their_creator(store: Db) {
@@ -417,6 +485,14 @@ pub(super) async fn hides_private_chats_from_everybody_but_their_creator(store: 
     assert_eq!(listed(&bob, true, false).await, BTreeSet::new());
     assert!(!listed(&bob, false, false).await.contains(&anns.id));
     assert!(listed(&bob, false, false).await.contains(&open.id));
+    assert_eq!(
+        listed(&ann, false, false).await,
+        BTreeSet::from([open.id, bobs_open.id]),
+        "not by the id that was theirs"
+    );
+    for (archived, mine) in [(true, false), (false, true), (true, true)] {
+        assert_eq!(listed(&ann, archived, mine).await, BTreeSet::new());
+    }
 }
 
 pub(super) async fn tells_who_may_see_which_of_many_chats(store: Db) {
@@ -692,25 +768,45 @@ pub(super) async fn returns_text_byte_for_byte(store: Db) {
 
 pub(super) async fn shows_the_authors_present_names(store: Db) {
     let Scene { user, workspace, chat, .. } = Scene::set(&store).await;
-    let message = a_message(&chat, &user);
-    attempt(&store, Changes::new().say(message.clone())).await.unwrap();
+    // Whoever made the chat, whoever wrote first and whoever wrote last are three.
+    let writers = [a_user(), a_user()];
+    let messages = writers.each_ref().map(|writer| a_message(&chat, writer));
+    let changes = writers.iter().fold(Changes::new(), |changes, writer| changes.insert(writer.clone()));
+    attempt(&store, messages.iter().fold(changes, |changes, message| changes.say(message.clone()))).await.unwrap();
     let filter = ChatFilter { workspace: workspace.id, viewer: new_id(), archived: false, mine: false, query: None };
     let shown = async || {
-        let one = store.message(chat.id, message.id).await.unwrap().unwrap().author;
-        let listed = store.messages(chat.id, Order::Descending, page(None, 5)).await.unwrap().items.remove(0).author;
         let creator = store.chat(workspace.id, chat.id).await.unwrap().unwrap().created_by;
         let listed_creator = store.chats(filter.clone(), page(None, 5)).await.unwrap().items.remove(0).created_by;
-        assert_eq!((&listed, &creator, &listed_creator), (&one, &one, &one));
-        one
+        assert_eq!(listed_creator, creator);
+        let mut authors = Vec::new();
+        for message in &messages {
+            authors.push(store.message(chat.id, message.id).await.unwrap().unwrap().author);
+        }
+        for order in [Order::Ascending, Order::Descending] {
+            let listed = store.messages(chat.id, order, page(None, 5)).await.unwrap().items;
+            let mut listed: Vec<_> = listed.into_iter().map(|message| message.author).collect();
+            if order == Order::Descending {
+                listed.reverse();
+            }
+            assert_eq!(listed, authors);
+        }
+        [creator, authors.remove(0), authors.remove(0)]
     };
-    assert_eq!(shown().await, Some(Author::from(&user)));
+    let mut people = [user, writers[0].clone(), writers[1].clone()];
+    let mut expected = people.each_ref().map(|user| Some(Author::from(user)));
+    assert_eq!(shown().await, expected);
 
-    let renamed = User { name: "Ann Other".into(), ..user };
-    attempt(&store, Changes::new().update(renamed.clone())).await.unwrap();
-    assert_eq!(shown().await, Some(Author::from(&renamed)));
-
-    attempt(&store, Changes::new().delete(User { version: Version(2), ..renamed })).await.unwrap();
-    assert_eq!(shown().await, None);
+    for n in [1, 0, 2] {
+        people[n] = User { name: format!("Ann Other {n}"), ..people[n].clone() };
+        attempt(&store, Changes::new().update(people[n].clone())).await.unwrap();
+        expected[n] = Some(Author::from(&people[n]));
+        assert_eq!(shown().await, expected);
+    }
+    for n in [0, 2, 1] {
+        attempt(&store, Changes::new().delete(User { version: Version(2), ..people[n].clone() })).await.unwrap();
+        expected[n] = None;
+        assert_eq!(shown().await, expected);
+    }
 }
 
 pub(super) async fn numbers_the_events_of_a_workspace_from_one_without_gaps(store: Db) {

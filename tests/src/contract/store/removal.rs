@@ -17,10 +17,10 @@ use private_chat_core::model::workspace::{Role, Workspace};
 use private_chat_core::page::Limit;
 use private_chat_core::port::store::{ChatFilter, LogBounds, Order, Over};
 
-use super::{Db, NOTHING_OVER, attempt, begin, events, messages, page, purge, race};
+use super::{Db, NOTHING_OVER, attempt, begin, events, messages, page, purge, race, with_version};
 use crate::fixture::{
-    Scene, a_chat, a_keyed_request, a_membership, a_message, a_reply, a_running_reply, a_session, a_user, an_instance,
-    an_invitation, created, joining, new_id, now,
+    Scene, a_chat, a_keyed_request, a_membership, a_message, a_reply, a_running_reply, a_session, a_user, a_workspace,
+    an_instance, an_invitation, created, joining, new_id, now,
 };
 
 /// That nobody is in the workspace or can come in, and nothing happens in it. What only a member asks for may be there still.
@@ -68,6 +68,19 @@ async fn assert_chat_is_gone(store: &Db, scene: &Scene, chat: &Chat, replies: &[
         for process in [Some(reply.instance), None] {
             let running = store.running_of(process).await.unwrap();
             assert!(running.iter().all(|running| running.chat != chat.id), "{running:?}");
+        }
+    }
+}
+
+/// That none of these rows stands, neither as it was read nor in the version that its deletion may have made of it.
+async fn assert_no_version_stands(store: &Db, records: &[Record]) {
+    for record in records {
+        for version in [record.version(), record.version().next()] {
+            let (key, record) = (record.key(), with_version(record, version));
+            for change in [Change::Update(record), Change::Delete(key, version), Change::Expect(key, version)] {
+                let refused = attempt(store, Changes::new().with(change.clone())).await;
+                assert_eq!(refused, Err((Conflict::Stale, 0)), "{change:?}");
+            }
         }
     }
 }
@@ -128,13 +141,7 @@ pub(super) async fn leaves_nothing_of_a_deleted_chat_within_reach(store: Db) {
         running.clone().into(),
         last_running.clone().into(),
     ];
-    for record in &stored {
-        let (key, version) = (record.key(), record.version());
-        for change in [Change::Update(record.clone()), Change::Delete(key, version), Change::Expect(key, version)] {
-            let refused = attempt(&store, Changes::new().with(change.clone())).await;
-            assert_eq!(refused, Err((Conflict::Stale, 0)), "{change:?}");
-        }
-    }
+    assert_no_version_stands(&store, &stored).await;
     // Its replies find out, by their checkpoint or at their end.
     let text = |reply: &Message| {
         let content = "A message, still".to_owned();
@@ -309,13 +316,7 @@ pub(super) async fn leaves_nothing_of_a_deleted_workspace_within_reach(store: Db
     let beside = Changes::new().say(a_message(&other.chat, &other.user)).emit(created(&theirs)).emit(told);
     assert_eq!(attempt(&store, beside).await, Err((Conflict::MissingParent, 1)));
     let stored: [Record; 4] = [workspace.clone().into(), membership.into(), here.clone().into(), running.into()];
-    for record in &stored {
-        let (key, version) = (record.key(), record.version());
-        for change in [Change::Update(record.clone()), Change::Delete(key, version), Change::Expect(key, version)] {
-            let refused = attempt(&store, Changes::new().with(change.clone())).await;
-            assert_eq!(refused, Err((Conflict::Stale, 0)), "{change:?}");
-        }
-    }
+    assert_no_version_stands(&store, &stored).await;
     let renamed = Changes::new().update(Chat { title: Some("Still here?".into()), ..private.clone() }).emit(told);
     assert!(attempt(&store, renamed).await.is_err());
     let text = TextSoFar {
@@ -537,6 +538,22 @@ pub(super) async fn forgets_old_events_from_the_front_of_their_log_and_tells_up_
     assert_eq!(purge(&store, over(after(91))).await, 5 + 2);
     assert_kept(&skewed, 7, 7).await;
     assert_kept(&young, 2, 2).await;
+
+    // One unit may tell of several times, of a log that stands and of one that it makes.
+    let made = a_workspace();
+    let told = async |workspace, changes: Changes| {
+        let event = Event { workspace, ..created(&a_message(&silent.chat, &silent.user)) };
+        let events = [10, 95].map(|seconds| Event { at: after(seconds), ..event });
+        attempt(&store, changes.emit(events[0]).emit(events[1])).await.unwrap();
+    };
+    let standing = scene(&[]).await;
+    told(standing.workspace.id, Changes::new()).await;
+    told(made.id, Changes::new().insert(made.clone())).await;
+    assert_eq!(purge(&store, over(after(91))).await, 2);
+    for workspace in [standing.workspace.id, made.id] {
+        assert_eq!(store.log_bounds(workspace).await.unwrap(), LogBounds { newest: 2, forgotten: 1 });
+    }
+    assert_eq!(purge(&store, over(after(96))).await, 2);
 
     // The numbers go on behind what was forgotten, also where nothing is left.
     for (scene, next) in [(&plain, 6), (&old, 4), (&silent, 1)] {

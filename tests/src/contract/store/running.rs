@@ -68,7 +68,9 @@ pub(super) async fn caps_the_replies_that_run_of_a_user_and_in_a_workspace_howev
     assert_run(&store, Running::Of(user.id), 2).await;
     assert_run(&store, Running::In(workspace.id), 2).await;
     // Those of others and elsewhere are counted apart.
-    for running in [Running::Of(everywhere.id), Running::In(scenes[1].workspace.id)] {
+    for running in
+        [Running::Of(everywhere.id), Running::In(scenes[1].workspace.id), Running::Of(new_id()), Running::In(new_id())]
+    {
         assert_run(&store, running, 0).await;
     }
     attempt(&store, sending(chat, &everywhere, &instance, 1, 3).0).await.unwrap();
