@@ -458,21 +458,11 @@ pub(super) fn chat_keys<'a>(filter: &'a ChatFilter, after: &'a ActivityKey, most
     [everybodys.as_slice(), own, args![most]].concat()
 }
 
-pub(super) const CHATS_OF: &str = concat!(
-    "SELECT ",
-    chat_columns!(),
-    " FROM (",
-    own_chat_keys!(),
-    ") k JOIN chats c ON c.id = k.id"
-);
+pub(super) const CHATS_OF: &str =
+    concat!("SELECT ", chat_columns!(), " FROM (", own_chat_keys!(), ") k JOIN chats c ON c.id = k.id");
 
-pub(super) const CHATS_SEEN_BY: &str = concat!(
-    "SELECT ",
-    chat_columns!(),
-    " FROM (",
-    seen_chat_keys!(),
-    ") k JOIN chats c ON c.id = k.id"
-);
+pub(super) const CHATS_SEEN_BY: &str =
+    concat!("SELECT ", chat_columns!(), " FROM (", seen_chat_keys!(), ") k JOIN chats c ON c.id = k.id");
 
 pub(super) static AUDIENCES: LazyLock<String> = LazyLock::new(|| {
     bulk(concat!("SELECT ", audience_columns!(), " FROM chats c WHERE c.deleted = 0 AND c.id IN ("), "?", ", ") + ")"

@@ -377,9 +377,13 @@ impl Model {
 
     /// Lets somebody into a chat, and says whether they are in charge of it.
     fn open(&self, by: usize, chat: usize, least: Role, at: usize) -> Result<bool, No> {
-        let role = self.enter(by, at, least)?;
+        let role = self.enter(by, at, Role::Guest)?;
         let talk = self.talks.get(&chat).filter(|talk| talk.at == at).ok_or(No::Chat)?;
-        if talk.private && talk.by != by { Err(No::Chat) } else { Ok(talk.by == by || role == Role::Owner) }
+        if talk.private && talk.by != by {
+            return Err(No::Chat);
+        }
+        self.enter(by, at, least)?;
+        Ok(talk.by == by || role == Role::Owner)
     }
 
     fn said(&self, chat: usize, message: usize) -> Result<&Said, No> {
