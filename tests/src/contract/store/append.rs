@@ -289,8 +289,9 @@ pub(super) async fn keeps_what_append_moves_when_a_chat_is_updated(store: Db) {
 
 pub(super) async fn adds_up_to_a_ceiling_however_many_write(store: Db) {
     let Scene { user, workspace, .. } = Scene::set(&store).await;
-    let [one, other, account] = [a_user(), a_user(), a_user()];
-    let insert = [&one, &other, &account].into_iter().fold(Changes::new(), |all, user| all.insert(user.clone()));
+    let [one, other, account, newcomer] = [a_user(), a_user(), a_user(), a_user()];
+    let insert =
+        [&one, &other, &account, &newcomer].into_iter().fold(Changes::new(), |all, user| all.insert(user.clone()));
     attempt(&store, insert.add(Counter::Memberships(account.id), 3, None)).await.unwrap();
     let ones = Counter::Memberships(one.id);
     let outcomes = race(40, |_| {
@@ -317,6 +318,13 @@ pub(super) async fn adds_up_to_a_ceiling_however_many_write(store: Db) {
         attempt(&store, Changes::new().add(others, 1, Some(1))).await.is_ok(),
         "everybody has a counter of their own"
     );
+    // Also where the first step is too far.
+    let unmoved = Counter::Memberships(newcomer.id);
+    for most in [0, 1] {
+        let add = attempt(&store, Changes::new().add(unmoved, most + 1, Some(most))).await;
+        assert_eq!(add, Err((Conflict::Ceiling, 0)), "up to {most}");
+    }
+    assert!(attempt(&store, Changes::new().add(unmoved, 2, Some(2))).await.is_ok());
 
     // What is taken away counts as well: who knows of fewer than there are is refused, and who knows of all is not.
     let account = |known: i64| {

@@ -172,6 +172,8 @@ pub(super) async fn finds_users_by_a_part_of_their_email_or_folded_name_taken_li
         ("com", 14),
         // The address and the name are two things, whichever comes first.
         ("comjose", 0),
+        ("com\njose", 0),
+        ("\n", 0),
         ("com jose", 0),
         ("alvarezjose", 0),
         ("bobbob", 0),
