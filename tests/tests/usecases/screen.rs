@@ -75,7 +75,9 @@ impl Screen {
                     Part::Reasoning => message.reasoning.get_or_insert_default(),
                 };
                 let known: Vec<char> = text.chars().collect();
-                assert!(delta.offset <= known.len(), "offset {} is beyond {text:?}", delta.offset);
+                // All of it from the start, or what comes next: nothing is missing, and nothing comes twice.
+                let fits = delta.offset == 0 || delta.offset == known.len();
+                assert!(fits, "text at {} after {} of {text:?}", delta.offset, known.len());
                 *text = known[..delta.offset].iter().collect::<String>() + &delta.added;
             }
         }
