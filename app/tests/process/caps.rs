@@ -13,7 +13,7 @@ use crate::people::{Person, join};
 use crate::program::Home;
 use crate::tables::Tables;
 use crate::upstream::{REFUSED, Upstream, endless};
-use crate::{mysql_trial, trial, until};
+use crate::{trial, until};
 
 /// How many replies of one person may run.
 const OF_ONE: usize = 8;
@@ -23,17 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
     let mut trials = vec![trial("a_process_makes_as_many_replies_as_it_may", of_one_process)];
-    macro_rules! on_both {
-        ($($name:literal $run:ident),* $(,)?) => {$(
-            trials.push(trial($name, || $run(None)));
-            trials.push(mysql_trial(servers, $name, |database| $run(Some(database))));
-        )*};
-    }
-    on_both!(
-        "of_many_replies_that_one_asks_for_at_once_as_many_run_as_may" of_one_person,
-        "a_reply_that_ends_however_it_ends_makes_room_for_the_next" every_way_out,
-        "in_a_workspace_as_many_replies_run_as_may" of_one_workspace,
-    );
+    trials.extend(on_both!(
+        servers,
+        of_many_replies_that_one_asks_for_at_once_as_many_run_as_may,
+        a_reply_that_ends_however_it_ends_makes_room_for_the_next,
+        in_a_workspace_as_many_replies_run_as_may,
+    ));
     trials
 }
 
@@ -87,7 +82,7 @@ async fn stop_all(api: &Api, workspaces: &[String], streams: &[Follow]) {
 }
 
 // R84, F34, API4
-async fn of_one_person(database: Option<Arc<Database>>) {
+async fn of_many_replies_that_one_asks_for_at_once_as_many_run_as_may(database: Option<Arc<Database>>) {
     let upstream = Upstream::start().await;
     let home = Home::with_keys().on(database.as_deref()).asking(&upstream);
     let (a, b) = (home.start().await, home.start().await);
@@ -135,7 +130,7 @@ async fn of_one_person(database: Option<Arc<Database>>) {
 }
 
 // R84
-async fn every_way_out(database: Option<Arc<Database>>) {
+async fn a_reply_that_ends_however_it_ends_makes_room_for_the_next(database: Option<Arc<Database>>) {
     let upstream = Upstream::start().await;
     let home = Home::with_keys().on(database.as_deref()).asking(&upstream);
     let (a, b) = (home.start().await, home.start().await);
@@ -190,7 +185,7 @@ async fn every_way_out(database: Option<Arc<Database>>) {
 }
 
 // R84
-async fn of_one_workspace(database: Option<Arc<Database>>) {
+async fn in_a_workspace_as_many_replies_run_as_may(database: Option<Arc<Database>>) {
     const MOST: usize = 5;
     let upstream = Upstream::start().await;
     let home = Home::with_keys().on(database.as_deref()).asking(&upstream);

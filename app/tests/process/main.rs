@@ -4,6 +4,16 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "whatever goes wrong in a test fails it")]
 
+/// Two trials of each function, under its name: on SQLite, and on a MySQL database of its own.
+macro_rules! on_both {
+    ($servers:expr, $($run:ident),* $(,)?) => {
+        vec![$(
+            crate::trial(stringify!($run), || $run(None)),
+            crate::mysql_trial($servers, stringify!($run), |database| $run(Some(database))),
+        )*]
+    };
+}
+
 mod aborts;
 mod admin;
 mod caps;

@@ -18,7 +18,6 @@ use crate::client::{ANN, Answer, Api, PASSWORD};
 use crate::people::{self, Person, member, members};
 use crate::program::{Home, Program};
 use crate::upstream::Upstream;
-use crate::{mysql_trial, trial};
 
 /// How often two owners, or two administrators, act against each other.
 const ROUNDS: usize = 100;
@@ -26,22 +25,15 @@ const ROUNDS: usize = 100;
 const TABLES: usize = 4;
 
 pub(crate) fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    macro_rules! on_both {
-        ($($name:ident),* $(,)?) => {$(
-            trials.push(trial(stringify!($name), || $name(None)));
-            trials.push(mysql_trial(servers, stringify!($name), |database| $name(Some(database))));
-        )*};
-    }
     on_both!(
+        servers,
         of_many_who_set_up_one_becomes_the_administrator,
         a_refresh_token_used_many_times_at_once_has_one_heir,
         two_owners_who_act_at_once_leave_an_owner,
         two_administrators_who_act_at_once_leave_an_administrator,
         an_invitation_taken_many_times_at_once_is_taken_once,
         a_member_who_is_removed_says_nothing_afterwards,
-    );
-    trials
+    )
 }
 
 async fn two(database: Option<&Database>) -> (Home, Program, Program) {

@@ -11,24 +11,17 @@ use serde_json::json;
 use crate::client::{Answer, Api, Seen};
 use crate::program::Home;
 use crate::tables::Tables;
+use crate::until;
 use crate::upstream::Upstream;
-use crate::{mysql_trial, trial, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    macro_rules! on_both {
-        ($($name:literal $run:ident),* $(,)?) => {$(
-            trials.push(trial($name, || $run(None)));
-            trials.push(mysql_trial(servers, $name, |database| $run(Some(database))));
-        )*};
-    }
     on_both!(
-        "whoever_comes_back_after_a_restart_is_told_what_they_missed" restarted,
-        "a_cursor_that_is_older_than_the_log_is_gone" forgotten,
-    );
-    trials
+        servers,
+        whoever_comes_back_after_a_restart_is_told_what_they_missed,
+        a_cursor_that_is_older_than_the_log_is_gone,
+    )
 }
 
 fn names(seen: &[Seen]) -> Vec<&str> {
@@ -45,7 +38,7 @@ async fn try_follow(api: &Api, path: &str, after: u64) -> Answer {
 }
 
 // R90, R91, F36
-async fn restarted(database: Option<Arc<Database>>) {
+async fn whoever_comes_back_after_a_restart_is_told_what_they_missed(database: Option<Arc<Database>>) {
     let upstream = Upstream::start().await;
     let home = Home::with_keys().on(database.as_deref()).asking(&upstream);
     let program = home.start().await;
@@ -98,7 +91,7 @@ async fn restarted(database: Option<Arc<Database>>) {
 }
 
 // R91
-async fn forgotten(database: Option<Arc<Database>>) {
+async fn a_cursor_that_is_older_than_the_log_is_gone(database: Option<Arc<Database>>) {
     const DAY: i64 = 24 * 60 * 60 * 1_000_000;
     let upstream = Upstream::start().await;
     let home = Home::with_keys().on(database.as_deref()).asking(&upstream);
