@@ -232,7 +232,6 @@ impl ChatRepository for MemoryStore {
     }
 
     async fn chats(&self, filter: ChatFilter, page: PageRequest<ActivityKey>) -> Result<Page<Chat, ActivityKey>> {
-        let key = |chat: &Chat| ActivityKey { at: chat.active_at(), id: *chat.id.as_uuid() };
         let state = self.state();
         let chats = state
             .chats()
@@ -241,7 +240,7 @@ impl ChatRepository for MemoryStore {
             .filter(|chat| chat.visible_to(filter.viewer))
             .filter(|chat| !filter.mine || chat.created_by.as_ref().is_some_and(|by| by.id == filter.viewer))
             .filter(|chat| filter.query.as_ref().is_none_or(|query| state.is_found(chat, query)));
-        Ok(highest_first(chats, page, key))
+        Ok(highest_first(chats, page, Chat::activity))
     }
 
     async fn audiences(&self, of: &[(WorkspaceId, ChatId)]) -> Result<Vec<(ChatId, Version, Audience)>> {

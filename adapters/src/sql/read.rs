@@ -205,9 +205,9 @@ macro_rules! arrival {
     };
 }
 
-pub(super) const ARRIVAL: &str = arrival!("", "");
+const ARRIVAL: &str = arrival!("", "");
 
-pub(super) const ARRIVAL_AT_CHAT: &str = arrival!(
+const ARRIVAL_AT_CHAT: &str = arrival!(
     concat!(", ", chat_columns!()),
     " LEFT JOIN chats c ON c.id = ? AND c.workspace_id = m.workspace_id AND c.deleted = 0"
 );
@@ -374,9 +374,8 @@ impl ChatRepository for SqlStore {
         let args = chat_keys(&filter, page.after.as_ref().unwrap_or(&NEWEST), page.limit.overfetch());
         let mut found = self.database()?.all(sql, &args, row::chat).await?;
         // The statement says which, in any order: a database would carry every column through its sorter.
-        let key = |chat: &Chat| ActivityKey { at: chat.active_at(), id: *chat.id.as_uuid() };
-        found.sort_unstable_by_key(|chat| Reverse(key(chat)));
-        Ok(Page::from_overfetched(found, page.limit, key))
+        found.sort_unstable_by_key(|chat| Reverse(chat.activity()));
+        Ok(Page::from_overfetched(found, page.limit, Chat::activity))
     }
 
     async fn audiences(&self, of: &[(WorkspaceId, ChatId)]) -> Result<Vec<(ChatId, Version, Audience)>> {

@@ -283,8 +283,7 @@ pub(super) async fn chats(
         Database::Sqlite { .. } => search.by_texts(query, after).await?,
         Database::MySql(_) => search.by_postings(query, after).await?,
     };
-    let page =
-        Page::from_overfetched(found, page.limit, |chat| ActivityKey { at: chat.active_at(), id: *chat.id.as_uuid() });
+    let page = Page::from_overfetched(found, page.limit, Chat::activity);
     Ok(Page { next: page.next.or(end), ..page })
 }
 

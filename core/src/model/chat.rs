@@ -7,6 +7,7 @@ use crate::error::Violation;
 use crate::id::{ChatId, InstanceId, MessageId, UserId, WorkspaceId};
 use crate::model::text;
 use crate::model::user::Author;
+use crate::page::ActivityKey;
 use crate::time::Timestamp;
 
 /// Who may see a chat.
@@ -54,6 +55,12 @@ impl Chat {
     #[must_use]
     pub fn active_at(&self) -> Timestamp {
         self.last_message_at.unwrap_or(self.created_at)
+    }
+
+    /// Where it stands in a list that goes by activity.
+    #[must_use]
+    pub fn activity(&self) -> ActivityKey {
+        ActivityKey { at: self.active_at(), id: *self.id.as_uuid() }
     }
 
     /// Who made it; none once their account is gone.

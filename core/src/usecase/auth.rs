@@ -58,11 +58,8 @@ impl Actor {
     /// # Errors
     /// `Unauthenticated(Token)` for whoever was signed out meanwhile, as one is by a change of one's role.
     pub(super) async fn still(&self, ports: &Ports) -> Result<Self, Error> {
-        let found = ports.sessions.session(self.session).await?;
-        let now = ports.clock.now();
-        let known = (self.user.id, self.user.role);
-        let (_, user) = found.filter(|(session, user)| still_stands(session, user, known, now)).ok_or_else(unknown)?;
-        Ok(Self { user, session: self.session })
+        let (session, user) = ports.sessions.session(self.session).await?.ok_or_else(unknown)?;
+        self.unchanged(&session, user, ports.clock.now())
     }
 
     /// As [`still`](Self::still), with what they ask for as it is now.
@@ -74,11 +71,14 @@ impl Actor {
     ) -> Result<Arrived, Error> {
         let arrival = ports.sessions.arrival(self.session, workspace, chat).await?;
         let Arrival { session, user, joined, chat } = arrival.ok_or_else(unknown)?;
-        let known = (self.user.id, self.user.role);
-        if !still_stands(&session, &user, known, ports.clock.now()) {
+        Ok(Arrived { actor: self.unchanged(&session, user, ports.clock.now())?, joined, chat })
+    }
+
+    fn unchanged(&self, session: &Session, user: User, now: Timestamp) -> Result<Self, Error> {
+        if !still_stands(session, &user, (self.user.id, self.user.role), now) {
             return Err(unknown());
         }
-        Ok(Arrived { actor: Self { user, session: self.session }, joined, chat })
+        Ok(Self { user, session: self.session })
     }
 }
 
